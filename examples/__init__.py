@@ -1,0 +1,1 @@
+"""Examples: each machine in one file, its effects beside it."""

@@ -1,0 +1,54 @@
+"""Durable finite-state machines: a pure core decides, Postgres remembers, Celery works.
+
+Deciding: Machine, To, Untracked, Failed, Context, Route, Rejected, advance, begin, replay.
+Running effects: Effects, Attempt, Retry, Permanent, NotDone. Storing: `fsm_core.postgres`. Errors: `fsm_core.errors`.
+"""
+
+from fsm_core.context import Context
+from fsm_core.decide import advance, begin, replay
+from fsm_core.effects import Attempt, Effects, NotDone
+from fsm_core.errors import FsmError, Permanent, Rejected, UnhandledEvent
+from fsm_core.machine import Machine
+from fsm_core.retry import Retry
+from fsm_core.types import (
+    ActionId,
+    ActionRecord,
+    ActionStatus,
+    Decision,
+    Failed,
+    HistoryEntry,
+    Key,
+    MachineStatus,
+    Route,
+    Snapshot,
+    To,
+    Untracked,
+)
+
+__all__ = [
+    "ActionId",
+    "ActionRecord",
+    "ActionStatus",
+    "Attempt",
+    "Context",
+    "Decision",
+    "Effects",
+    "Failed",
+    "FsmError",
+    "HistoryEntry",
+    "Key",
+    "Machine",
+    "MachineStatus",
+    "NotDone",
+    "Permanent",
+    "Rejected",
+    "Retry",
+    "Route",
+    "Snapshot",
+    "To",
+    "UnhandledEvent",
+    "Untracked",
+    "advance",
+    "begin",
+    "replay",
+]

@@ -1,0 +1,117 @@
+"""The whole core: `advance`, `begin` and `replay`. They run nothing, read no clock, draw no randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from fsm_core.errors import TransitionError, UnhandledEvent
+from fsm_core.types import Decision, Failed
+
+if TYPE_CHECKING:
+    from fsm_core.context import Context
+    from fsm_core.machine import Edge, Machine
+
+S = TypeVar("S")
+E = TypeVar("E")
+A = TypeVar("A")
+
+
+def advance(machine: Machine[S, E, A], state: S, event: E, ctx: Context | None = None) -> Decision[S, A]:
+    """Decide what `event` does in `state`.
+
+    Returns the new state and the actions in order: the transition's own, then those of `enter` if the class of the
+    state changed. `ctx` is handed to functions that ask for one.
+
+    Raises Rejected (by the transition), UnhandledEvent (no edge, and the machine does not ignore it), UnknownType (a
+    state or event of another machine), TransitionError (the function broke its own signature), TypeError (a function
+    asks for a context and none was given). Source: finito, `advance :: state -> event -> (state, [action])`.
+    """
+    cls = type(event)
+    key = cls if cls is not Failed else (Failed, type(event.action))  # type: ignore[attr-defined]
+    edge = machine.edges.get((type(state), key))
+    if edge is None:
+        return _unhandled(machine, state, event)
+    if not edge.context:
+        out = edge.function(state, event)
+    elif ctx is not None:
+        out = edge.function(state, event, ctx)
+    else:
+        raise TypeError(f"{edge.signature.place} asks for a Context; pass ctx=")
+    after, actions = (out[0], list(out[1])) if type(out) is tuple else (out, [])
+    if type(after) not in edge.results:
+        raise TransitionError(f"{edge.signature.place} gave {type(after).__name__}, which its signature does not name")
+    if machine.final and type(state) in machine.final and after != state:
+        raise TransitionError(f"{edge.signature.place} left the final state {type(state).__name__}")
+    if type(after) is not type(state):
+        _enter(machine, after, ctx, actions)
+    if actions:
+        _check(machine, edge, actions)
+    return Decision(after, actions)
+
+
+def begin(machine: Machine[S, E, A], state: S, ctx: Context | None = None) -> Decision[S, A]:
+    """What a new machine in `state` does: the actions of `enter`.
+
+    Raises UnknownType, Rejected (by `enter`), TransitionError and TypeError as `advance` does.
+    """
+    machine.state_name(state)
+    actions: list[Any] = []
+    _enter(machine, state, ctx, actions)
+    for action in actions:
+        machine.action_name(action)
+    return Decision(state, actions)
+
+
+def replay(
+    machine: Machine[S, E, A], state: S, events: Iterable[E], ctx: Context | Iterable[Context] | None = None
+) -> Decision[S, A]:
+    """Fold `advance` over `events`; returns the last state and all actions in order.
+
+    `ctx` is the context of the first event (each later one has the next seq), or one for each event.
+    Raises what `advance` raises.
+    """
+    actions: list[A] = []
+    for event, own in zip(events, _contexts(ctx)):  # noqa: B905 - the contexts of a fold have no end
+        decision = advance(machine, state, event, own)
+        state = decision.state
+        actions += decision.actions
+    return Decision(state, actions)
+
+
+def _contexts(ctx: Context | Iterable[Context] | None) -> Iterable[Context | None]:
+    if ctx is None:
+        while True:
+            yield None
+    if isinstance(ctx, Iterable):
+        yield from ctx
+        return
+    seq = ctx.seq
+    while True:
+        yield ctx.at(seq)
+        seq += 1
+
+
+def _enter(machine: Machine[Any, Any, Any], state: object, ctx: Context | None, actions: list[Any]) -> None:
+    entry = machine.entries.get(type(state))
+    if entry is None:
+        return
+    if not entry.context:
+        actions += entry.function(state)
+    elif ctx is not None:
+        actions += entry.function(state, ctx)
+    else:
+        raise TypeError(f"{entry.signature.place} asks for a Context; pass ctx=")
+
+
+def _check(machine: Machine[Any, Any, Any], edge: Edge, actions: list[Any]) -> None:
+    for action in actions:
+        if type(action).__name__ not in machine.actions or type(action) is not machine.actions[type(action).__name__].cls:
+            raise TransitionError(f"{edge.signature.place} emitted {type(action).__name__}, no action of {machine!r}")
+
+
+def _unhandled(machine: Machine[S, E, A], state: S, event: E) -> Decision[S, A]:
+    name, kind = machine.state_name(state), machine.event_name(event)
+    if machine.unhandled == "ignore":
+        return Decision(state, cast("list[A]", []))
+    raise UnhandledEvent(machine.name, name, kind)

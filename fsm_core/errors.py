@@ -1,0 +1,279 @@
+"""Every error that fsm-core raises.
+
+FsmError
+├── DefinitionError              a machine, its handlers or its effects are declared wrongly
+│   └── DuplicateMachine         two machines of one name and version in one process
+├── TransitionError              a transition gave what its own signature does not name
+├── ConfigurationError           a setting is missing or wrong
+├── Refused                      the call was refused before anything was written
+│   ├── InvalidPayload           a value that has no faithful JSON form, or JSON that fits no type
+│   │   └── PayloadTooLarge      over the size limit
+│   ├── InvalidKey               not a machine key
+│   ├── UnknownMachine           no machine of that name (and version) is registered here
+│   ├── UnknownType              not a state, event or action of that machine
+│   ├── Rejected                 raised by a transition: "no", and nothing changes
+│   ├── UnhandledEvent           no edge takes this event in this state
+│   ├── MachineEnded             the machine has ended; no event reaches it
+│   ├── WrongSeq                 `expected_seq` is not the machine's seq
+│   ├── DedupMismatch            the dedup key was used before, with other content
+│   ├── InboxFull                too many events are held already
+│   └── WrongStatus              the action is not in a status that allows this
+├── NotFound
+│   ├── MachineNotFound          no such row
+│   └── ActionNotFound           no such row
+├── StoreError                   the database, with what was being done in `context`
+│   ├── DatabaseError            it answered with an error
+│   │   ├── SchemaError          the tables are missing, or older than this code
+│   │   ├── SerializationConflict  the caller's transaction reads a past in which the machine was other
+│   │   ├── Deadlock             the caller's transaction was chosen to die
+│   │   └── Busy                 the machine's row stayed locked
+│   ├── DatabaseUnavailable      it could not be reached, or the connection broke
+│   ├── PoolExhausted            no connection came free in time
+│   └── UnsupportedConnection    `session=` is not a psycopg connection in a transaction
+├── BrokerUnavailable            the broker could not be reached
+└── Permanent                    raised by an effect: do not try again
+
+All data is in attributes; the message is made of them. `context`, where set, says what was being done.
+"""
+
+from __future__ import annotations
+
+
+class FsmError(Exception):
+    """The root. `context` is what was being done, or None."""
+
+    context: str | None = None
+
+    def during(self, context: str) -> FsmError:
+        """Note what was being done, once; the innermost note stays. Returns the error itself."""
+        if self.context is None:
+            self.context = context
+        return self
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.context is None else f"{self.context}: {text}"
+
+
+class DefinitionError(FsmError):
+    """A machine, its handlers or its effects are declared wrongly; the message names the places."""
+
+
+class DuplicateMachine(DefinitionError):
+    """Two machines of one name and version are registered in one process."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"two machines are called {name!r}, version {version}; rows could not tell them apart")
+        self.name = name
+        self.version = version
+
+
+class TransitionError(FsmError):
+    """A transition or `enter` gave a state or an action that its signature or its machine does not name: a bug in it."""
+
+
+class ConfigurationError(FsmError):
+    """A setting is missing or wrong."""
+
+
+class Refused(FsmError):
+    """The call was refused before anything was written."""
+
+
+class InvalidPayload(Refused):
+    """A value that has no faithful JSON form, or JSON that fits no type. `path` leads to the place."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(f"{reason} (at {path})" if path else reason)
+        self.reason = reason
+        self.path = path
+
+
+class PayloadTooLarge(InvalidPayload):
+    """The encoded payload has `size` bytes, more than `limit`."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(f"{what} has {size} bytes, the limit is {limit}")
+        self.size = size
+        self.limit = limit
+
+
+class InvalidKey(Refused):
+    """Not a machine key: a str of 1 to 255 printable characters, an int or a UUID."""
+
+    def __init__(self, key: object, reason: str) -> None:
+        super().__init__(f"{str(key)[:80]!r} is no machine key: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+class UnknownMachine(Refused):
+    """No machine of that name (and version) is registered in this process; `known` are those that are."""
+
+    def __init__(self, name: str, version: int | None = None, known: tuple[str, ...] = ()) -> None:
+        which = f"{name!r}" if version is None else f"{name!r} version {version}"
+        among = ", ".join(known) or "none at all"
+        super().__init__(f"no machine {which} is registered here (registered: {among})")
+        self.name = name
+        self.version = version
+        self.known = known
+
+
+class UnknownType(Refused):
+    """`got` is not one of the machine's states, events or actions (`role` says which)."""
+
+    def __init__(self, machine: str, role: str, got: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"{got} is no {role} of machine {machine!r} (declared: {', '.join(known) or 'none'})")
+        self.machine = machine
+        self.role = role
+        self.got = got
+        self.known = known
+
+
+class Rejected(Refused):
+    """Raised by a transition (or a subclass of it): the event is refused and nothing changes.
+
+    Source: PHASM's fallible transition, `Err` leaves the state unchanged.
+    """
+
+    def __init__(self, reason: str = "rejected") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class UnhandledEvent(Refused):
+    """No edge takes this event in this state."""
+
+    def __init__(self, machine: str, state: str, event: str) -> None:
+        super().__init__(f"machine {machine!r} has no edge for {event} in state {state}")
+        self.machine = machine
+        self.state = state
+        self.event = event
+
+
+class MachineEnded(Refused):
+    """The machine has ended (`status`) other than by its own final state: no event reaches it."""
+
+    def __init__(self, name: str, key: str, status: str) -> None:
+        super().__init__(f"machine {name}/{key} has ended: {status}")
+        self.name = name
+        self.key = key
+        self.status = status
+
+
+class WrongSeq(Refused):
+    """The caller meant the state after event `expected`; the machine is at `actual`."""
+
+    def __init__(self, expected: int, actual: int) -> None:
+        super().__init__(f"expected seq {expected}, the machine is at {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class DedupMismatch(Refused):
+    """`dedup_key` was used before (at `seq`, None while the event is held) for an event with other content."""
+
+    def __init__(self, dedup_key: str, seq: int | None) -> None:
+        super().__init__(f"dedup key {dedup_key!r} was used for another event (seq {seq})")
+        self.dedup_key = dedup_key
+        self.seq = seq
+
+
+class InboxFull(Refused):
+    """`limit` events are held for this machine already."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the inbox holds {limit} events already")
+        self.limit = limit
+
+
+class WrongStatus(Refused):
+    """The action stands as `status`; the operation needs one of `wanted`."""
+
+    def __init__(self, action_id: str, status: str, wanted: tuple[str, ...]) -> None:
+        super().__init__(f"action {action_id} is {status}, not {' or '.join(wanted)}")
+        self.action_id = action_id
+        self.status = status
+        self.wanted = wanted
+
+
+class NotFound(FsmError):
+    """A row was asked for that does not exist."""
+
+
+class MachineNotFound(NotFound):
+    """There is no machine `name`/`key`. Source: finito's `FSMNotFound`."""
+
+    def __init__(self, name: str, key: str) -> None:
+        super().__init__(f"there is no machine {name}/{key}")
+        self.name = name
+        self.key = key
+
+
+class ActionNotFound(NotFound):
+    """There is no action of that id. Source: finito's `ActionNotFound`."""
+
+    def __init__(self, action_id: str) -> None:
+        super().__init__(f"there is no action {action_id}")
+        self.action_id = action_id
+
+
+class StoreError(FsmError):
+    """The store could not do it. `where` is the database that was asked, its password masked."""
+
+    def __init__(self, message: str, *, where: str | None = None) -> None:
+        super().__init__(message)
+        self.where = where
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.where is None else f"{text} ({self.where})"
+
+
+class DatabaseError(StoreError):
+    """The database answered with an error; `sqlstate` is its five-character code. Source: finito's `Database`."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, where: str | None = None) -> None:
+        super().__init__(message, where=where)
+        self.sqlstate = sqlstate
+
+
+class SchemaError(DatabaseError):
+    """The tables are missing or older than this code: run `fsm migrate`."""
+
+
+class SerializationConflict(DatabaseError):
+    """The machine changed since the snapshot of the caller's REPEATABLE READ or SERIALIZABLE transaction."""
+
+
+class Deadlock(DatabaseError):
+    """The database broke a deadlock by ending the caller's transaction."""
+
+
+class Busy(DatabaseError):
+    """The machine's row stayed locked longer than `lock_timeout`."""
+
+
+class DatabaseUnavailable(StoreError):
+    """The database could not be reached, or the connection broke in mid-call."""
+
+
+class PoolExhausted(StoreError):
+    """No connection of the pool came free in time. Source: finito's `DBPool`."""
+
+
+class UnsupportedConnection(StoreError):
+    """What was given as `session=` (or as engine) does not end at psycopg, or is in no transaction."""
+
+
+class BrokerUnavailable(FsmError):
+    """The broker at `where` (password masked) could not be reached."""
+
+    def __init__(self, reason: str, where: str) -> None:
+        super().__init__(f"the broker at {where} does not answer: {reason}")
+        self.reason = reason
+        self.where = where
+
+
+class Permanent(FsmError):
+    """Raised by an effect: this will not succeed later either, do not try again."""

@@ -1,0 +1,287 @@
+"""A machine: three unions of types, and the functions that decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from fsm_core.errors import DefinitionError, UnknownType
+from fsm_core.signature import Result, Signature, emitted, place, read, result
+from fsm_core.types import Failed, Route, Unhandled
+from fsm_core.unions import Member, members
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    from fsm_core.context import Context
+
+    A = DefaultTypeVar("A", default=Any)
+else:
+    A = TypeVar("A")
+
+S = TypeVar("S")
+E = TypeVar("E")
+F = TypeVar("F", bound=Callable[..., object])
+
+MAX_NAME = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One transition function: what it takes and what it may give."""
+
+    function: Callable[..., Any]
+    context: bool
+    results: frozenset[type]
+    signature: Signature
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One `enter` function."""
+
+    function: Callable[..., Sequence[object]]
+    context: bool
+    signature: Signature
+
+
+@dataclass(slots=True)
+class _Tables:
+    """What the decorators fill in; dispatch is one look-up in each."""
+
+    edges: dict[tuple[type, object], Edge] = field(default_factory=dict)
+    fallbacks: dict[tuple[type, object], Edge] = field(default_factory=dict)
+    entries: dict[type, Entry] = field(default_factory=dict)
+    routes: dict[type, Callable[[Any], Route]] = field(default_factory=dict)
+
+
+class Machine(Generic[S, E, A]):
+    """A durable state machine as a value: it knows its types and its edges, and runs nothing.
+
+    name: what rows call it. states, events, actions: unions of classes (dataclasses, msgspec Structs, pydantic
+    models). initial: the state that `start` uses when it is given none. final: the states that end it.
+    unhandled: what an event that no edge takes does: "reject" (UnhandledEvent), "ignore" (recorded, state kept),
+    "defer" (held, offered again after the next change of state). version: rows keep the one they were written with.
+    queue: the Celery queue of its actions. ordered: its actions run one after another.
+
+    Raises DefinitionError if the declaration is wrong. Source: finito's FSM trait; Erlang's gen_statem for `unhandled`.
+    """
+
+    def __init__(  # noqa: PLR0913 - a declaration: every argument but the name is by keyword
+        self,
+        name: str,
+        *,
+        states: TypeForm[S],
+        events: TypeForm[E],
+        actions: TypeForm[A] | None = None,
+        initial: S | None = None,
+        final: object = None,
+        unhandled: Unhandled = "reject",
+        version: int = 1,
+        queue: str = "default",
+        ordered: bool = False,
+    ) -> None:
+        here = f"machine {name!r}"
+        if not name or len(name) > MAX_NAME or not all(c.isalnum() or c in "_-." for c in name):
+            raise DefinitionError(f"{here}: a name is 1 to {MAX_NAME} letters, digits, '_', '-' or '.'")
+        if unhandled not in ("reject", "ignore", "defer"):
+            raise DefinitionError(f"{here}: unhandled= is 'reject', 'ignore' or 'defer', not {unhandled!r}")
+        if version < 1:
+            raise DefinitionError(f"{here}: version= begins at 1")
+        self.name = name
+        self.version = version
+        self.unhandled: Unhandled = unhandled
+        self.queue = queue
+        self.ordered = ordered
+        self.states = _by_name(states, f"{here}, states")
+        self.events = _by_name(events, f"{here}, events")
+        self.actions = _by_name(actions, f"{here}, actions") if actions is not None else {}
+        self.final = _finals(final, self.states, here)
+        self.initial = initial
+        self._state_types = frozenset(m.cls for m in self.states.values())
+        self._event_keys = {m.key: m for m in self.events.values()}
+        self._action_types = {m.cls: m for m in self.actions.values()}
+        self._tables = _Tables()
+        self._frozen = False
+        _check_failed(self, here)
+        if initial is not None:
+            self.state_name(initial)
+
+    def __repr__(self) -> str:
+        return f"Machine({self.name!r}, version={self.version})"
+
+    # Declaring
+
+    def on(self, function: F, /) -> F:
+        """Declare a transition `(state, event[, ctx]) -> To[S, A]`; its signature says which edges it is.
+
+        Returns the function itself. Raises DefinitionError: a type outside the unions, a missing annotation, a final
+        state, or a pair that another function takes already (both places are named).
+        """
+        return self._declare(function, self._tables.edges, "transition")
+
+    def otherwise(self, function: F, /) -> F:
+        """Declare the fallback for the pairs of its signature that no `on` takes; in final states it keeps the state.
+
+        Returns the function itself. Raises DefinitionError as `on` does.
+        """
+        return self._declare(function, self._tables.fallbacks, "fallback")
+
+    def enter(self, function: F, /) -> F:
+        """Declare `(state[, ctx]) -> list[A]`: runs when the state's class changes, and for a new machine.
+
+        Returns the function itself. Raises DefinitionError: two for one state are an error.
+        """
+        self._open("enter")
+        signature = read(function, what="enter", takes=1)
+        where = f"machine {self.name!r}: enter {signature.place}"
+        self._known(emitted(signature.returns, where), self._action_types, "action", where)
+        for state in self._known(members(signature.hints[0], where), self._state_types, "state", where):
+            if (other := self._tables.entries.get(state.cls)) is not None:
+                raise DefinitionError(f"{where}: state {state.name} is entered by {other.signature.place} already")
+            self._tables.entries[state.cls] = Entry(function, signature.context, signature)  # type: ignore[arg-type]
+        return function
+
+    def route(self, function: F, /) -> F:
+        """Declare `(action) -> Route`: where an action goes, decided when it is committed.
+
+        Returns the function itself. Raises DefinitionError: two for one action are an error.
+        """
+        self._open("route")
+        signature = read(function, what="route", takes=1, extra=None)
+        where = f"machine {self.name!r}: route {signature.place}"
+        if signature.returns is not Route:
+            raise DefinitionError(f"{where}: the result is Route")
+        for action in self._known(members(signature.hints[0], where), self._action_types, "action", where):
+            if (other := self._tables.routes.get(action.cls)) is not None:
+                raise DefinitionError(f"{where}: action {action.name} is routed by {place(other)} already")
+            self._tables.routes[action.cls] = function  # type: ignore[assignment]
+        return function
+
+    # Looking up
+
+    @property
+    def edges(self) -> dict[tuple[type, object], Edge]:
+        """(class of the state, key of the event) -> the edge that takes it. Asking freezes the machine."""
+        if not self._frozen:
+            self._frozen = True
+            self._tables.edges = {**self._tables.fallbacks, **self._tables.edges}
+        return self._tables.edges
+
+    @property
+    def entries(self) -> dict[type, Entry]:
+        """Class of a state -> its `enter` function."""
+        return self._tables.entries
+
+    def takes(self, state: object, event: object) -> bool:
+        """Whether an edge takes this event in this state."""
+        return (type(state), event_key(event)) in self.edges
+
+    def has_edge(self, event: object) -> bool:
+        """Whether the machine declares this event at all; an undeclared `Failed` is not told to it."""
+        return event_key(event) in self._event_keys
+
+    def is_final(self, state: object) -> bool:
+        """Whether the state ends the machine."""
+        return type(state) in self.final
+
+    def tracked(self, action: object) -> bool:
+        """Whether the action is durable and retried (not marked `Untracked` in the union)."""
+        return self._action_types[type(action)].tracked
+
+    def routed(self, action: object) -> Route:
+        """Where the action goes: by its `route` function, else the machine's own queue."""
+        function = self._tables.routes.get(type(action))
+        return Route() if function is None else function(action)
+
+    def state_name(self, state: object) -> str:
+        """The name that rows keep. Raises UnknownType if it is no state of this machine."""
+        if type(state) not in self._state_types:
+            raise UnknownType(self.name, "state", _describe(state), tuple(self.states))
+        return type(state).__name__
+
+    def event_name(self, event: object) -> str:
+        """The name that rows keep. Raises UnknownType if it is no event of this machine."""
+        member = self._event_keys.get(event_key(event))
+        if member is None:
+            raise UnknownType(self.name, "event", _describe(event), tuple(self.events))
+        return member.name
+
+    def action_name(self, action: object) -> str:
+        """The name that rows keep. Raises UnknownType if it is no action of this machine."""
+        if type(action) not in self._action_types:
+            raise UnknownType(self.name, "action", _describe(action), tuple(self.actions))
+        return type(action).__name__
+
+    # The work behind the decorators
+
+    def _open(self, what: str) -> None:
+        if self._frozen:
+            raise DefinitionError(f"machine {self.name!r} is in use; declare {what} functions in its own module")
+
+    def _declare(self, function: F, table: dict[tuple[type, object], Edge], what: str) -> F:
+        self._open(what)
+        signature = read(function, what=what, takes=2)
+        where = f"machine {self.name!r}: {what} {signature.place}"
+        states = self._known(members(signature.hints[0], where), self._state_types, "state", where)
+        events = self._known(members(signature.hints[1], where), self._event_keys, "event", where)
+        named = result(signature.returns, where)
+        self._known(named.states, self._state_types, "state", where)
+        self._known(named.actions or (), self._action_types, "action", where)
+        edge = Edge(function, signature.context, frozenset(m.cls for m in named.states), signature, named)
+        for state in states:
+            if state.cls in self.final and table is self._tables.edges:
+                raise DefinitionError(f"{where}: state {state.name} is final; only `otherwise` answers there")
+            for event in events:
+                if (other := table.get((state.cls, event.key))) is not None:
+                    raise DefinitionError(
+                        f"{where}: ({state.name}, {event.name}) is taken by {other.signature.place} already"
+                    )
+                table[state.cls, event.key] = edge
+        return function
+
+    def _known(self, found: Sequence[Member], known: object, role: str, where: str) -> Sequence[Member]:
+        for member in found:
+            if (member.key if role == "event" else member.cls) not in known:  # type: ignore[operator]
+                raise DefinitionError(f"{where}: {member.name} is no declared {role} of the machine")
+        return found
+
+
+def event_key(event: object) -> object:
+    """What dispatch looks up for an event: its class, or (Failed, class of the failed action)."""
+    cls = type(event)
+    return cls if cls is not Failed else (Failed, type(event.action))  # type: ignore[attr-defined]
+
+
+def _describe(value: object) -> str:
+    cls = type(value)
+    return f"{cls.__name__}[{type(value.action).__name__}]" if isinstance(value, Failed) else cls.__name__
+
+
+def _by_name(form: object, where: str) -> dict[str, Member]:
+    named: dict[str, Member] = {}
+    for member in members(form, where):
+        if member.name in named:
+            raise DefinitionError(f"{where}: two classes are called {member.name!r}; rows could not tell them apart")
+        named[member.name] = member
+    return named
+
+
+def _finals(final: object, states: dict[str, Member], here: str) -> frozenset[type]:
+    if final is None:
+        return frozenset()
+    named = members(final, f"{here}, final")
+    for member in named:
+        if states.get(member.name) != member:
+            raise DefinitionError(f"{here}, final: {member.name} is no declared state")
+    return frozenset(m.cls for m in named)
+
+
+def _check_failed(machine: Machine[Any, Any, Any], here: str) -> None:
+    actions = {m.cls: m for m in machine.actions.values()}
+    for event in machine.events.values():
+        if event.of is not None and not (event.of in actions and actions[event.of].tracked):
+            raise DefinitionError(f"{here}: {event.name} can never come: no tracked action of that type is declared")

@@ -1,0 +1,120 @@
+"""`advance`: read the machine, decide, write everything under the guard of its revision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from fsm_core.codec import Limits, encode
+from fsm_core.errors import DedupMismatch, MachineNotFound, WrongSeq
+from fsm_core.postgres import params
+from fsm_core.postgres.ask import Ask, Row
+from fsm_core.postgres.statements import machines as sql
+from fsm_core.types import Snapshot
+from fsm_core.unit import Dedup, Draft, Unit, digest
+
+if TYPE_CHECKING:
+    from fsm_core.registry import AnyMachine, Registry
+
+
+class Conflict(Exception):  # noqa: N818 - a signal between flow and store, never shown to a caller
+    """The machine changed between the read and the write: decide again, under its lock."""
+
+
+@dataclass
+class Call:
+    """One call of `advance`, over all its tries. `tried_at` is the seq read before the first write, if there was one."""
+
+    registry: Registry
+    machine: AnyMachine
+    key: str
+    event: object
+    limits: Limits
+    dedup_key: str | None = None
+    expected_seq: int | None = None
+    source: str = "call"
+    id: UUID = None  # type: ignore[assignment]
+    tried_at: int | None = None
+
+    def __post_init__(self) -> None:
+        self.id = uuid4()
+
+    @property
+    def address(self) -> dict[str, object]:
+        """The machine's name and key, as parameters."""
+        return {"fsm": self.machine.name, "key": self.key}
+
+    @property
+    def what(self) -> str:
+        """For messages: what was being done, and to which machine."""
+        return f"advance {self.machine.name}/{self.key}"
+
+
+async def advance(call: Call, *, locked: bool) -> Snapshot[Any]:
+    """Decide and write. `locked`: the caller is in a transaction; take the machine's lock first.
+
+    Raises MachineNotFound, the refusals of a decision, DedupMismatch, WrongSeq, StoreError, and Conflict if the guard
+    failed: then nothing was written.
+    """
+    if locked:
+        await Ask(sql.LOCK, call.address, len)
+    row = await Ask(sql.READ, {**call.address, "dedup": call.dedup_key}, one)
+    if row is None:
+        raise MachineNotFound(call.machine.name, call.key)
+    seen = params.seen(row)
+    draft = Draft(call.registry.machine(seen.machine, seen.version), seen, call.limits)
+    if call.tried_at is not None and (found := await sought(call, draft)) is not None:
+        return found
+    dedup = _dedup(call)
+    if row[14]:
+        return _duplicate(draft, dedup, row)
+    if call.expected_seq is not None and call.expected_seq != seen.seq:
+        raise WrongSeq(call.expected_seq, seen.seq)
+    draft.apply(call.event, call.source, call_id=call.id, dedup=dedup)
+    snapshot = draft.snapshot
+    if seen.inbox and draft.changed:
+        if not locked:
+            raise Conflict
+        draft.offer(await Ask(sql.INBOX, {"id": seen.id}, lambda rows: [params.held(r) for r in rows]))
+    call.tried_at = seen.seq + 1
+    if not await write(draft.unit):
+        raise Conflict
+    return snapshot
+
+
+async def write(unit: Unit) -> bool:
+    """Write one unit, by the fast statement if it is plain. Returns whether its guard held."""
+    if unit.plain:
+        return await params.write_one(unit)
+    return bool(await params.write_many([unit]))
+
+
+async def sought(call: Call, draft: Draft) -> Snapshot[Any] | None:
+    """After a COMMIT whose answer was lost: the snapshot, if this very call got in."""
+    seen = draft.unit.seen
+    parameters = {"id": seen.id, "from": call.tried_at, "call_id": call.id}
+    row = await Ask(sql.SOUGHT, parameters, one)
+    return None if row is None else _known(draft.snapshot, row[0])
+
+
+def one(rows: list[Row]) -> Row | None:
+    """The only row, or None."""
+    return rows[0] if rows else None
+
+
+def _dedup(call: Call) -> Dedup | None:
+    if call.dedup_key is None:
+        return None
+    name = call.machine.event_name(call.event)
+    return Dedup(call.dedup_key, digest(name, encode(call.event, f"event {name}", call.limits)), None)
+
+
+def _duplicate(draft: Draft, dedup: Dedup | None, row: Row) -> Snapshot[Any]:
+    if dedup is None or bytes(row[16]) != dedup.digest:
+        raise DedupMismatch(str(dedup and dedup.key), row[15])
+    return _known(draft.snapshot, row[15], duplicate=True)
+
+
+def _known(snapshot: Snapshot[Any], seq: int | None, *, duplicate: bool = False) -> Snapshot[Any]:
+    return replace(snapshot, seq=snapshot.seq if seq is None else seq, duplicate=duplicate, held=seq is None)

@@ -1,0 +1,58 @@
+"""What an operator does: retry what failed, cancel an action or a machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsm_core.errors import ActionNotFound, MachineEnded, WrongStatus
+from fsm_core.postgres import params
+from fsm_core.postgres.ask import Ask
+from fsm_core.postgres.flows.advance import one
+from fsm_core.postgres.flows.look import find
+from fsm_core.postgres.statements import machines as sql
+from fsm_core.postgres.statements import outbox
+from fsm_core.types import ActionId, ActionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OPEN = (ActionStatus.BLOCKED, ActionStatus.PENDING, ActionStatus.PUBLISHED, ActionStatus.RUNNING)
+
+
+async def retry(wanted: Sequence[ActionId]) -> list[ActionId]:
+    """Put failed actions back with a fresh budget of attempts; a kept outcome is applied, not re-run.
+
+    Returns those that went back. With one action asked for: raises ActionNotFound, WrongStatus; nothing changed.
+    """
+    rows = await Ask(outbox.RETRY, params.keys(wanted), list)
+    if len(wanted) == 1:
+        if not rows:
+            raise ActionNotFound(str(wanted[0]))
+        if rows[0][3] != ActionStatus.FAILED:
+            raise WrongStatus(str(wanted[0]), rows[0][3], (ActionStatus.FAILED,))
+    return [ActionId(*row[:3]) for row in rows if row[3] == ActionStatus.FAILED]
+
+
+async def cancel_action(wanted: ActionId, note: str) -> None:
+    """Cancel one action that has not finished, or has failed. Raises ActionNotFound, WrongStatus; nothing changed.
+
+    A result of what runs already is recorded as late and not applied.
+    """
+    await Ask(sql.LOCK_ID, {"id": wanted.machine_id}, len)
+    key = {"machine": wanted.machine_id, "seq": wanted.seq, "idx": wanted.idx, "note": note}
+    row = await Ask(outbox.CANCEL_ACTION, key, one)
+    if row is None:
+        raise ActionNotFound(str(wanted))
+    allowed = (*OPEN, ActionStatus.FAILED)
+    if row[0] not in allowed:
+        raise WrongStatus(str(wanted), row[0], tuple(allowed))
+
+
+async def cancel_machine(name: str, key: str, note: str) -> int:
+    """End a machine and cancel its open actions. Returns how many. Raises MachineNotFound, MachineEnded; nothing changed."""
+    seen = await find(name, key)
+    row = await Ask(sql.CANCEL, {"fsm": name, "key": key, "note": note}, one)
+    if row is None:
+        seen = await find(name, key)
+        raise MachineEnded(name, key, seen.status)
+    return int(row[1])

@@ -1,0 +1,66 @@
+"""`start`: a machine, its birth in the log and the actions of `enter`, once per address."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from fsm_core.errors import DefinitionError, MachineNotFound
+from fsm_core.postgres import params
+from fsm_core.postgres.ask import Ask, Row
+from fsm_core.postgres.flows.advance import one
+from fsm_core.postgres.statements import machines as sql
+from fsm_core.types import MachineStatus, Snapshot
+from fsm_core.unit import Draft, Seen, birth
+
+if TYPE_CHECKING:
+    from fsm_core.codec import Limits
+    from fsm_core.registry import AnyMachine, Registry
+
+
+async def start(registry: Registry, machine: AnyMachine, key: str, state: object, limits: Limits) -> Snapshot[Any]:
+    """The new machine's snapshot, or with `duplicate=True` that of the one that is there already.
+
+    `state` None: the machine's `initial`. Raises DefinitionError (there is none), UnknownType, InvalidPayload,
+    Rejected (by `enter`), StoreError.
+    """
+    chosen = machine.initial if state is None else state
+    if chosen is None:
+        raise DefinitionError(f"machine {machine.name!r} has no initial=; start it with a state")
+    machine.state_name(chosen)
+    address = {"fsm": machine.name, "key": key}
+    row = await Ask(sql.READ_BIRTH, address, one)
+    if row is not None and row[0] is not None:
+        return _there(registry, row)
+    at = params.utc(row[10]) if row is not None else None
+    blank = Seen(
+        id=uuid7(), machine=machine.name, key=key, version=machine.version, status=MachineStatus.UNBORN, state_name="",
+        state="", seq=0, rev=0, inbox=0, at=at, created_at=at, updated_at=at, ended_at=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    unit, snapshot = birth(machine, chosen, blank, limits)
+    if await params.start(unit, "call", uuid4()):
+        return snapshot
+    # Somebody was quicker. The statement that waited for them cannot see them; this one can.
+    row = await Ask(sql.READ_BIRTH, address, one)
+    if row is None or row[0] is None:
+        raise MachineNotFound(machine.name, key)
+    return _there(registry, row)
+
+
+def _there(registry: Registry, row: Row) -> Snapshot[Any]:
+    seen = params.seen(row)
+    return replace(Draft(registry.machine(seen.machine, seen.version), seen).snapshot, duplicate=True)
+
+
+def uuid7() -> UUID:
+    """A UUID of version 7: 48 bits of milliseconds, then random. Made here: `ctx.id` is needed before the insert.
+
+    Source: RFC 9562, section 5.7.
+    """
+    stamp = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10))
+    value = (stamp & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    return UUID(int=value)

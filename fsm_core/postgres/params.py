@@ -1,0 +1,160 @@
+"""Units and rows as the parameters of the statements, and the statements' rows as values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fsm_core.postgres.ask import Ask, Row
+from fsm_core.postgres.statements import machines as sql
+from fsm_core.types import ActionId, ActionRecord, ActionStatus, AttemptRecord, MachineStatus
+from fsm_core.unit import Held, NewAction, Seen, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+import msgspec
+
+_ACTION_COLUMNS = ("idx", "name", "payload", "tracked", "status", "queue", "priority", "lane", "delay")
+
+
+def utc(value: datetime) -> datetime:
+    """The same instant in UTC: whatever the session's time zone is, a replay must see the same value."""
+    return value.astimezone(UTC)
+
+
+def _utc_or_none(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
+
+
+def seen(row: Row) -> Seen:
+    """The machine of a READ row (without what it says of a dedup key)."""
+    return Seen(
+        id=row[0], machine=row[1], key=row[2], version=row[3], status=MachineStatus(row[4]), state_name=row[5], state=row[6],
+        seq=row[7], rev=row[8], inbox=row[9], at=utc(row[10]), created_at=utc(row[11]), updated_at=utc(row[12]),
+        ended_at=_utc_or_none(row[13]),
+    )  # fmt: skip
+
+
+def held(row: Row) -> Held:
+    """A row of the inbox."""
+    return Held(*row)
+
+
+def write_one(unit: Unit) -> Ask[bool]:
+    """Write a plain unit; the answer is whether its guard held."""
+    (event,) = unit.events
+    dedup = unit.dedup[0] if unit.dedup else None
+    parameters: dict[str, object] = {
+        **_machine(unit),
+        "id": unit.seen.id, "rev": unit.seen.rev, "name": event.name, "payload": event.payload, "outcome": event.outcome,
+        "source": event.source, "cause": event.cause, "call_id": event.call_id, "dedup": dedup and dedup.key,
+        "digest": dedup and dedup.digest, **actions(unit.actions),
+    }  # fmt: skip
+    return Ask(sql.WRITE_ONE, parameters, bool)
+
+
+def start(unit: Unit, source: str, call_id: UUID) -> Ask[bool]:
+    """Write a birth; the answer is whether it happened: False, if the address is taken."""
+    given = unit.seen
+    parameters: dict[str, object] = {
+        **_machine(unit), "id": given.id, "fsm": given.machine, "key": given.key, "source": source, "call_id": call_id,
+        **actions(unit.actions),
+    }  # fmt: skip
+    return Ask(sql.START, parameters, bool)
+
+
+def write_many(units: Sequence[Unit]) -> Ask[set[int]]:
+    """Write units; the answer is the positions of those whose guards held."""
+    parameters: dict[str, object] = {
+        **_heads(units), **_endings(units), **_events(units), **_inbox(units), **_dedup(units), **_actions(units)
+    }  # fmt: skip
+    return Ask(sql.WRITE_MANY, parameters, lambda rows: {row[0] for row in rows})
+
+
+def _machine(unit: Unit) -> dict[str, object]:
+    return {
+        "state": unit.state, "state_name": unit.state_name, "version": unit.version, "status": unit.status.value,
+        "ended": unit.ended, "at": unit.seen.at,
+    }  # fmt: skip
+
+
+def actions(rows: Sequence[NewAction]) -> dict[str, list[Any]]:
+    """The columns of one unit's actions, as arrays."""
+    return {f"a_{column}": [getattr(row, column) for row in rows] for column in _ACTION_COLUMNS}
+
+
+def _heads(units: Sequence[Unit]) -> dict[str, object]:
+    return {
+        "unit": list(range(len(units))), "id": [u.seen.id for u in units], "rev": [u.seen.rev for u in units],
+        "state": [u.state for u in units], "state_name": [u.state_name for u in units],
+        "version": [u.version for u in units], "status": [u.status.value for u in units],
+        "ended": [u.ended for u in units], "seq": [u.seq for u in units], "at": [u.seen.at for u in units],
+        "inbox": [len(u.held) - len(u.taken) for u in units],
+    }  # fmt: skip
+
+
+def _endings(units: Sequence[Unit]) -> dict[str, object]:
+    rows = [(n, ending) for n, unit in enumerate(units) for ending in unit.endings]
+    return {
+        "f_unit": [n for n, _ in rows], "f_machine": [e.id.machine_id for _, e in rows], "f_seq": [e.id.seq for _, e in rows],
+        "f_idx": [e.id.idx for _, e in rows], "f_want": [e.want.value for _, e in rows], "f_mine": [e.mine for _, e in rows],
+        "f_to": [e.to.value for _, e in rows], "f_outcome": [e.outcome for _, e in rows],
+        "f_error": [e.error for _, e in rows], "f_note": [e.note for _, e in rows], "f_attempt": [e.attempt for _, e in rows],
+    }  # fmt: skip
+
+
+def _events(units: Sequence[Unit]) -> dict[str, object]:
+    rows = [(n, event) for n, unit in enumerate(units) for event in unit.events]
+    columns = ("seq", "name", "payload", "version", "outcome", "source", "cause", "call_id", "reason")
+    return {"e_unit": [n for n, _ in rows], **{f"e_{c}": [getattr(e, c) for _, e in rows] for c in columns}}
+
+
+def _inbox(units: Sequence[Unit]) -> dict[str, object]:
+    added = [(n, row) for n, unit in enumerate(units) for row in unit.held]
+    gone = [(n, pos) for n, unit in enumerate(units) for pos in unit.taken]
+    columns = ("name", "payload", "version", "source", "cause", "call_id")
+    return {
+        "g_unit": [n for n, _ in gone], "g_pos": [pos for _, pos in gone], "i_unit": [n for n, _ in added],
+        "i_dedup": [row.dedup_key for _, row in added], **{f"i_{c}": [getattr(r, c) for _, r in added] for c in columns},
+    }  # fmt: skip
+
+
+def _dedup(units: Sequence[Unit]) -> dict[str, object]:
+    rows = [(n, known) for n, unit in enumerate(units) for known in unit.dedup]
+    return {
+        "d_unit": [n for n, _ in rows], "d_key": [d.key for _, d in rows], "d_digest": [d.digest for _, d in rows],
+        "d_seq": [d.seq for _, d in rows],
+    }  # fmt: skip
+
+
+def _actions(units: Sequence[Unit]) -> dict[str, object]:
+    rows = [(n, action) for n, unit in enumerate(units) for action in unit.actions]
+    columns = ("seq", "version", *_ACTION_COLUMNS)
+    return {"a_unit": [n for n, _ in rows], **{f"a_{c}": [getattr(a, c) for _, a in rows] for c in columns}}
+
+
+def keys(ids: Sequence[ActionId]) -> dict[str, list[Any]]:
+    """Action ids as three arrays."""
+    return {"machine": [i.machine_id for i in ids], "seq": [i.seq for i in ids], "idx": [i.idx for i in ids]}
+
+
+def record(row: Row, attempts: Sequence[AttemptRecord] = ()) -> ActionRecord:
+    """The action of an ACTIONS row; its last attempt, where it is not among `attempts`, is made from the row itself."""
+    status, number, started = ActionStatus(row[5]), row[8], _utc_or_none(row[14])
+    known = list(attempts)
+    if started is not None and number > 0 and status in (ActionStatus.RUNNING, ActionStatus.COMPLETED, ActionStatus.FAILED):
+        if not any(a.number == number for a in known):
+            outcome = None if status is ActionStatus.RUNNING else status.value
+            known.append(AttemptRecord(number, outcome, started, _utc_or_none(row[11]), row[12]))
+    return ActionRecord(
+        id=ActionId(row[0], row[1], row[2]), name=row[3], payload=msgspec.json.decode(row[4]), status=status, tracked=row[6],
+        queue=row[7], attempt=number, created_at=utc(row[9]), run_at=utc(row[10]), finished_at=_utc_or_none(row[11]),
+        error=row[12], note=row[13], attempts=tuple(known), machine=row[15], key=row[16],
+    )  # fmt: skip
+
+
+def attempt(row: Row) -> tuple[ActionId, AttemptRecord]:
+    """An ATTEMPTS row with the action it belongs to."""
+    return ActionId(row[0], row[1], row[2]), AttemptRecord(row[3], row[4], utc(row[5]), _utc_or_none(row[6]), row[7])

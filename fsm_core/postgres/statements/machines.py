@@ -1,0 +1,225 @@
+"""Reading a machine and writing a decision.
+
+Rules that all of them keep (docs/protocol.md, section 1): a decision is guarded by the `rev` that it was made on; in a
+data-modifying CTE every write selects from the guard's RETURNING; a lock and a look are two statements.
+"""
+
+from fsm_core.postgres.statements import Statement
+
+# One machine by address, with what its dedup key did before. No lock. Index: machines_address, dedup_pkey.
+READ = Statement(
+    "read",
+    """
+SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
+       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, d.key IS NOT NULL, d.seq, d.digest
+  FROM {s}.machines m LEFT JOIN {s}.dedup d ON d.machine_id = m.id AND d.key = %(dedup)s
+ WHERE m.fsm = %(fsm)s AND m.key = %(key)s
+""",
+)
+
+# The same for many, by id; what a finishing worker reads. No lock. Index: machines_pkey.
+READ_MANY = Statement(
+    "read_many",
+    """
+SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
+       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea
+  FROM {s}.machines m WHERE m.id = ANY (%(ids)s::uuid[])
+""",
+)
+
+# Lock one machine. Waits. READ follows as a statement of its own: this one's snapshot is older than the lock it waited for.
+LOCK = Statement("lock", "SELECT 1 FROM {s}.machines WHERE fsm = %(fsm)s AND key = %(key)s FOR NO KEY UPDATE")
+LOCK_ID = Statement("lock_id", "SELECT 1 FROM {s}.machines WHERE id = %(id)s FOR NO KEY UPDATE")
+
+# How long an own transaction waits for a lock; '0' is for ever.
+LOCK_TIMEOUT = Statement("lock_timeout", "SELECT set_config('lock_timeout', %(wait)s, true)")
+
+# Before a birth: the time, and the machine if it exists already (fsm = NULL: it does not). No lock. Index: machines_address.
+READ_BIRTH = Statement(
+    "read_birth",
+    """
+SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
+       clock_timestamp(), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea
+  FROM (SELECT 1) one LEFT JOIN {s}.machines m ON m.fsm = %(fsm)s AND m.key = %(key)s
+""",
+)
+
+# Birth: the machine, event 0 and the actions of `enter`. Nothing inserted: it is there; look again in a new statement.
+# Waits for a crossing birth. Index: machines_address.
+START = Statement(
+    "start",
+    """
+WITH m AS (
+  INSERT INTO {s}.machines (id, fsm, key, version, status, state_name, state, seq, rev, created_at, updated_at, ended_at)
+  VALUES (%(id)s, %(fsm)s, %(key)s, %(version)s, %(status)s, %(state_name)s, %(state)s::jsonb, 0, 1, %(at)s, %(at)s,
+          CASE WHEN %(ended)s THEN %(at)s::timestamptz END)
+  ON CONFLICT (fsm, key) DO NOTHING RETURNING id),
+e AS (
+  INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, call_id, occurred_at)
+  SELECT m.id, 0, %(state_name)s, %(state)s::jsonb, %(version)s, 'applied', %(source)s, %(call_id)s::uuid, %(at)s FROM m),
+a AS (
+  INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
+                           created_at, run_at)
+  SELECT m.id, 0, u.idx, u.name, %(version)s, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane, %(at)s,
+         clock_timestamp() + u.delay
+    FROM m, unnest(%(a_idx)s::smallint[], %(a_name)s::text[], %(a_payload)s::text[], %(a_tracked)s::bool[],
+                   %(a_status)s::text[], %(a_queue)s::text[], %(a_priority)s::smallint[], %(a_lane)s::text[],
+                   %(a_delay)s::interval[]) AS u(idx, name, payload, tracked, status, queue, priority, lane, delay)
+  RETURNING run_at),
+ring AS (
+  SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
+              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
+SELECT m.id, (SELECT count(*) FROM ring) FROM m
+""",
+)
+
+# One machine, one event, any number of actions. Guard: rev. Waits for the machine's row. Index: machines_pkey.
+# A SELECT in WITH that nobody reads does not run: hence the count of ring.
+WRITE_ONE = Statement(
+    "write_one",
+    """
+WITH m AS (
+  UPDATE {s}.machines SET state = %(state)s::jsonb, state_name = %(state_name)s, version = %(version)s, status = %(status)s,
+         ended_at = CASE WHEN %(ended)s THEN coalesce(ended_at, %(at)s) END, updated_at = %(at)s, seq = seq + 1, rev = rev + 1
+   WHERE id = %(id)s AND rev = %(rev)s RETURNING id, seq),
+e AS (
+  INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, cause, call_id, occurred_at)
+  SELECT m.id, m.seq, %(name)s, %(payload)s::jsonb, %(version)s, %(outcome)s, %(source)s, %(cause)s::text,
+         %(call_id)s::uuid, %(at)s FROM m),
+d AS (
+  INSERT INTO {s}.dedup (machine_id, key, digest, seq, at)
+  SELECT m.id, %(dedup)s::text, %(digest)s::bytea, m.seq, %(at)s FROM m WHERE %(dedup)s::text IS NOT NULL),
+a AS (
+  INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
+                           created_at, run_at)
+  SELECT m.id, m.seq, u.idx, u.name, %(version)s, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane,
+         %(at)s, clock_timestamp() + u.delay
+    FROM m, unnest(%(a_idx)s::smallint[], %(a_name)s::text[], %(a_payload)s::text[], %(a_tracked)s::bool[],
+                   %(a_status)s::text[], %(a_queue)s::text[], %(a_priority)s::smallint[], %(a_lane)s::text[],
+                   %(a_delay)s::interval[]) AS u(idx, name, payload, tracked, status, queue, priority, lane, delay)
+  RETURNING run_at),
+ring AS (
+  SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
+              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
+SELECT m.seq, (SELECT count(*) FROM ring) FROM m
+""",
+)
+
+# Units: one machine each, its events, actions, held events, and the actions that it finishes: all or nothing per unit.
+# Never waits (SKIP LOCKED): units missing in the answer are redone one by one under the lock.
+# Back to a locked row by primary key, never by ctid: after a concurrent update a ctid finds nothing.
+WRITE_MANY = Statement(
+    "write_many",
+    """
+WITH w AS MATERIALIZED (
+  SELECT * FROM unnest(%(unit)s::int[], %(id)s::uuid[], %(rev)s::int[], %(state)s::text[], %(state_name)s::text[],
+                       %(version)s::int[], %(status)s::text[], %(ended)s::bool[], %(seq)s::int[], %(at)s::timestamptz[],
+                       %(inbox)s::int[])
+         AS w(unit, id, rev, state, state_name, version, status, ended, seq, at, inbox)),
+lm AS MATERIALIZED (
+  SELECT w.unit, m.id, m.rev FROM w JOIN {s}.machines m ON m.id = w.id FOR NO KEY UPDATE OF m SKIP LOCKED),
+lf AS MATERIALIZED (
+  SELECT u.*, (a.status = u.want AND a.token = u.mine) AS held
+    FROM unnest(%(f_unit)s::int[], %(f_machine)s::uuid[], %(f_seq)s::int[], %(f_idx)s::smallint[], %(f_want)s::text[],
+                %(f_mine)s::uuid[], %(f_to)s::text[], %(f_outcome)s::text[], %(f_error)s::text[], %(f_note)s::text[],
+                %(f_attempt)s::smallint[])
+         AS u(unit, machine_id, seq, idx, want, mine, to_status, outcome, error, note, attempt)
+    JOIN {s}.actions a ON a.machine_id = u.machine_id AND a.seq = u.seq AND a.idx = u.idx
+     FOR NO KEY UPDATE OF a SKIP LOCKED),
+bad AS (
+  SELECT n.unit FROM unnest(%(f_unit)s::int[]) AS n(unit) GROUP BY n.unit
+  HAVING count(*) <> (SELECT count(DISTINCT (lf.machine_id, lf.seq, lf.idx)) FROM lf WHERE lf.unit = n.unit AND lf.held)),
+m AS (
+  UPDATE {s}.machines t
+     SET state = w.state::jsonb, state_name = w.state_name, version = w.version, status = w.status,
+         ended_at = CASE WHEN w.ended THEN coalesce(t.ended_at, w.at) END, updated_at = w.at, seq = w.seq, rev = t.rev + 1,
+         inbox = t.inbox + w.inbox
+    FROM w JOIN lm ON lm.unit = w.unit AND lm.rev = w.rev
+   WHERE t.id = lm.id AND t.rev = w.rev AND w.unit NOT IN (SELECT unit FROM bad)
+  RETURNING w.unit, t.id, w.at),
+e AS (
+  INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, cause, call_id, reason, occurred_at)
+  SELECT m.id, u.seq, u.name, u.payload::jsonb, u.version, u.outcome, u.source, u.cause, u.call_id, u.reason, m.at
+    FROM m JOIN unnest(%(e_unit)s::int[], %(e_seq)s::int[], %(e_name)s::text[], %(e_payload)s::text[], %(e_version)s::int[],
+                       %(e_outcome)s::text[], %(e_source)s::text[], %(e_cause)s::text[], %(e_call_id)s::uuid[],
+                       %(e_reason)s::text[])
+                AS u(unit, seq, name, payload, version, outcome, source, cause, call_id, reason) ON u.unit = m.unit),
+g AS (
+  DELETE FROM {s}.inbox i USING m, unnest(%(g_unit)s::int[], %(g_pos)s::bigint[]) AS u(unit, pos)
+   WHERE u.unit = m.unit AND i.machine_id = m.id AND i.pos = u.pos),
+i AS (
+  INSERT INTO {s}.inbox (machine_id, name, payload, version, source, cause, dedup_key, call_id, received_at)
+  SELECT m.id, u.name, u.payload::jsonb, u.version, u.source, u.cause, u.dedup_key, u.call_id, m.at
+    FROM m JOIN unnest(%(i_unit)s::int[], %(i_name)s::text[], %(i_payload)s::text[], %(i_version)s::int[],
+                       %(i_source)s::text[], %(i_cause)s::text[], %(i_dedup)s::text[], %(i_call_id)s::uuid[])
+                AS u(unit, name, payload, version, source, cause, dedup_key, call_id) ON u.unit = m.unit),
+d AS (
+  INSERT INTO {s}.dedup (machine_id, key, digest, seq, at)
+  SELECT m.id, u.key, u.digest, u.seq, m.at
+    FROM m JOIN unnest(%(d_unit)s::int[], %(d_key)s::text[], %(d_digest)s::bytea[], %(d_seq)s::int[])
+                AS u(unit, key, digest, seq) ON u.unit = m.unit
+   WHERE u.digest IS NOT NULL),
+known AS (
+  UPDATE {s}.dedup t SET seq = u.seq
+    FROM m JOIN unnest(%(d_unit)s::int[], %(d_key)s::text[], %(d_digest)s::bytea[], %(d_seq)s::int[])
+                AS u(unit, key, digest, seq) ON u.unit = m.unit
+   WHERE u.digest IS NULL AND t.machine_id = m.id AND t.key = u.key),
+a AS (
+  INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
+                           created_at, run_at)
+  SELECT m.id, u.seq, u.idx, u.name, u.version, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane, m.at,
+         clock_timestamp() + u.delay
+    FROM m JOIN unnest(%(a_unit)s::int[], %(a_seq)s::int[], %(a_idx)s::smallint[], %(a_name)s::text[], %(a_version)s::int[],
+                       %(a_payload)s::text[], %(a_tracked)s::bool[], %(a_status)s::text[], %(a_queue)s::text[],
+                       %(a_priority)s::smallint[], %(a_lane)s::text[], %(a_delay)s::interval[])
+                AS u(unit, seq, idx, name, version, payload, tracked, status, queue, priority, lane, delay)
+      ON u.unit = m.unit
+  RETURNING run_at),
+f AS (
+  UPDATE {s}.actions t
+     SET status = lf.to_status, outcome = coalesce(lf.outcome::jsonb, t.outcome), error = lf.error::jsonb, note = lf.note,
+         attempt = t.attempt + lf.attempt, finished_at = clock_timestamp()
+    FROM lf JOIN m ON m.unit = lf.unit
+   WHERE t.machine_id = lf.machine_id AND t.seq = lf.seq AND t.idx = lf.idx
+  RETURNING t.lane),
+ring AS (
+  SELECT CASE WHEN (EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
+                    OR EXISTS (SELECT 1 FROM f WHERE lane IS NOT NULL))
+              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
+SELECT m.unit, (SELECT count(*) FROM ring) FROM m
+""",
+)
+
+# The held events of one machine, oldest first; read under the machine's lock. Index: inbox_pkey.
+INBOX = Statement(
+    "inbox",
+    """
+SELECT pos, name, payload::text, version, source, cause, dedup_key, call_id FROM {s}.inbox
+ WHERE machine_id = %(id)s AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY pos
+""",
+)
+
+# After a COMMIT whose answer was lost: did this call get in? Read under the machine's lock. Index: events_pkey, inbox_pkey.
+SOUGHT = Statement(
+    "sought",
+    """
+SELECT e.seq FROM {s}.events e WHERE e.machine_id = %(id)s AND e.seq >= %(from)s AND e.call_id = %(call_id)s
+UNION ALL SELECT NULL FROM {s}.inbox i WHERE i.machine_id = %(id)s AND i.call_id = %(call_id)s
+""",
+)
+
+# End a machine from outside: it and its open actions are cancelled; what runs is told by its heartbeat. Waits for the
+# machine's row. Index: machines_address, actions_pkey.
+CANCEL = Statement(
+    "cancel",
+    """
+WITH m AS (
+  UPDATE {s}.machines SET status = 'cancelled', ended_at = clock_timestamp(), updated_at = greatest(clock_timestamp(), updated_at),
+         rev = rev + 1
+   WHERE fsm = %(fsm)s AND key = %(key)s AND status IN ('live', 'unborn') AND state IS NOT NULL RETURNING id),
+a AS (
+  UPDATE {s}.actions t SET status = 'cancelled', finished_at = clock_timestamp(), note = %(note)s
+    FROM m WHERE t.machine_id = m.id AND t.status IN ('blocked', 'pending', 'published', 'running') RETURNING 1)
+SELECT m.id, (SELECT count(*) FROM a) FROM m
+""",
+)

@@ -1,0 +1,227 @@
+"""The synchronous store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from sqlalchemy import Engine
+from tenacity import Retrying
+
+from fsm_core.codec import Limits
+from fsm_core.errors import DatabaseUnavailable, UnsupportedConnection
+from fsm_core.postgres import joined
+from fsm_core.postgres.ask import Ask, run
+from fsm_core.postgres.base import Base, name_of
+from fsm_core.postgres.failures import from_sqlalchemy
+from fsm_core.postgres.flows import advance as advancing
+from fsm_core.postgres.flows import look, operate
+from fsm_core.postgres.flows import start as starting
+from fsm_core.registry import AnyEffects, AnyMachine
+from fsm_core.types import ActionId, ActionRecord, HistoryEntry, Key, MachineRecord, Snapshot, key_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from fsm_core.machine import Machine
+
+S = TypeVar("S")
+E = TypeVar("E")
+A = TypeVar("A")
+T = TypeVar("T")
+
+LOCK_TIMEOUT = timedelta(seconds=10)
+
+
+class PostgresStore(Base):
+    """Machines in PostgreSQL, on the application's own SQLAlchemy engine.
+
+    engine: must end at psycopg 3. machines: those whose rows this process decides on besides those it names in calls,
+    such as older versions. schema: where the tables are. limits: of payloads. lock_timeout: how long an own
+    transaction waits for a machine's row before it raises Busy.
+
+    Every verb raises DatabaseUnavailable, PoolExhausted or another StoreError if the database does; then nothing
+    changed, unless a connection broke in COMMIT within the caller's own transaction.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        machines: Iterable[AnyMachine | AnyEffects] = (),
+        schema: str = "fsm",
+        limits: Limits | None = None,
+        lock_timeout: timedelta = LOCK_TIMEOUT,
+    ) -> None:
+        if engine.dialect.driver != "psycopg" or engine.dialect.is_async:
+            raise UnsupportedConnection(
+                f"the engine's driver is {engine.dialect.driver}; create it with postgresql+psycopg:// (psycopg 3)"
+            )
+        super().__init__(engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout)
+        self._engine = engine
+        # Set and reset by SQLAlchemy: autocommit left on the driver's connection would survive its return to the pool.
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    # The verbs
+
+    def start(
+        self,
+        machine: Machine[S, E, A],
+        key: Key | None = None,
+        state: S | None = None,
+        *,
+        session: joined.SyncTransaction | None = None,
+    ) -> Snapshot[S]:
+        """Start a machine: its row, its birth in the log and the actions of `enter`, in one transaction.
+
+        key: its name (None: a random UUID). state: the initial state (None: the machine's `initial`). session: the
+        caller's transaction. Idempotent by key: if it is there already, nothing changes and `duplicate` is True.
+        Raises DefinitionError (no initial state), UnknownType, InvalidPayload, InvalidKey, Rejected (by `enter`).
+        """
+        name = self._started(machine, key)
+        flow = partial(starting.start, self.registry, machine, name, state, self._limits)
+        return self._once(f"start {machine.name}/{name}", flow, session)
+
+    def advance(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        *,
+        dedup_key: str | None = None,
+        expected_seq: int | None = None,
+        session: joined.SyncTransaction | None = None,
+    ) -> Snapshot[S]:
+        """Apply `event`: the new state, the event and its actions are committed together, or nothing is.
+
+        dedup_key: a repeated one changes nothing and answers `duplicate=True` with the first call's seq.
+        expected_seq: refuse unless the machine is at this seq. session: the caller's transaction: a Session, a
+        SQLAlchemy Connection or a psycopg Connection; both commit, or neither.
+
+        Returns the machine right after this event, not after what its actions will cause.
+        Raises MachineNotFound, UnknownType, InvalidPayload, Rejected, UnhandledEvent, MachineEnded, WrongSeq,
+        DedupMismatch, InboxFull, and with `session` SerializationConflict and Deadlock; then nothing changed.
+        """
+        call = self._call(machine, key, event, dedup_key, expected_seq)
+        if session is not None:
+            connection = joined.connection(session)
+            return self._run(connection, partial(advancing.advance, call, locked=True), call.what)
+        for attempt in Retrying(**self._policy()):
+            with attempt:
+                return self._advance_own(call)
+        raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def get(self, machine: Machine[S, E, A], key: Key) -> Snapshot[S]:
+        """The machine now. Raises MachineNotFound, UnknownMachine (nobody here knows its version), InvalidPayload."""
+        self.registry.add(machine)
+        text = key_text(key)
+        return self._once(f"get {machine.name}/{text}", partial(look.get, self.registry, machine.name, text))
+
+    def history(self, machine: AnyMachine | str, key: Key) -> list[HistoryEntry]:
+        """The machine's log from its birth, each event with its actions and their attempts. Raises MachineNotFound."""
+        return self._once("history", partial(look.history, name_of(machine), key_text(key)))
+
+    def record(self, machine: AnyMachine | str, key: Key) -> MachineRecord:
+        """The machine as JSON, whether or not its classes are known here. Raises MachineNotFound."""
+        return self._once("record", partial(look.record, name_of(machine), key_text(key)))
+
+    def machines(
+        self, name: str | None = None, *, status: str | None = None, state: str | None = None, limit: int = 100
+    ) -> list[MachineRecord]:
+        """Machines by name, status and name of state; the last changed first, at most `limit`."""
+        return self._once("machines", partial(look.machines, name, status, state, limit))
+
+    def actions(
+        self,
+        *,
+        status: str | None = None,
+        machine: str | None = None,
+        key: Key | None = None,
+        action: str | None = None,
+        queue: str | None = None,
+        limit: int = 100,
+    ) -> list[ActionRecord]:
+        """Actions by status, machine, key, name and queue; the oldest first, at most `limit`."""
+        text = None if key is None else key_text(key)
+        flow = partial(look.actions, status=status, name=machine, key=text, action=action, queue=queue, limit=limit)
+        return self._once("actions", flow)
+
+    def action(self, action_id: ActionId) -> ActionRecord:
+        """One action with its attempts. Raises ActionNotFound."""
+        return self._once("action", partial(look.action, action_id))
+
+    def retry(self, action_ids: Sequence[ActionId]) -> list[ActionId]:
+        """Put failed actions back with a fresh budget; a kept outcome is applied, not re-run. Returns those put back.
+
+        With a single id: raises ActionNotFound, WrongStatus; then nothing changed.
+        """
+        return self._once("retry", partial(operate.retry, action_ids), in_transaction=True)
+
+    def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
+        """End a machine from outside; its open actions are cancelled. Returns how many. Raises MachineNotFound, MachineEnded."""
+        flow = partial(operate.cancel_machine, name_of(machine), key_text(key), note)
+        return self._once("cancel", flow, in_transaction=True)
+
+    def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
+        """Cancel one action; a late result is recorded, not applied. Raises ActionNotFound, WrongStatus."""
+        self._once("cancel", partial(operate.cancel_action, action_id, note), in_transaction=True)
+
+    # Doing
+
+    def _advance_own(self, call: advancing.Call) -> Snapshot[Any]:
+        """In a transaction of our own: optimistic in autocommit, then under the lock. Raises Conflict only if both missed."""
+        with self._connected(call.what) as connection:
+            if call.tried_at is None and not self._is_hot(call):
+                try:
+                    return self._run(connection, partial(advancing.advance, call, locked=False), call.what)
+                except advancing.Conflict:
+                    call.tried_at = None  # the guard missed: nothing was written, there is nothing to look for
+                    self._heat(call)
+            with connection.transaction():
+                self._run(connection, self._lock_timeout, call.what)
+                return self._run(connection, partial(advancing.advance, call, locked=True), call.what)
+
+    def _once(
+        self,
+        what: str,
+        flow: Callable[[], Coroutine[Ask[Any], Any, T]],
+        session: joined.SyncTransaction | None = None,
+        *,
+        in_transaction: bool = False,
+    ) -> T:
+        """Run a flow that may be run again: on the caller's connection, or on our own with retries."""
+        if session is not None:
+            return self._run(joined.connection(session), flow, what)
+        for attempt in Retrying(**self._policy()):
+            with attempt, self._connected(what) as connection:
+                if not in_transaction:
+                    return self._run(connection, flow, what)
+                with connection.transaction():
+                    self._run(connection, self._lock_timeout, what)
+                    return self._run(connection, flow, what)
+        raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    @contextmanager
+    def _connected(self, what: str) -> Iterator[psycopg.Connection[Any]]:
+        with from_sqlalchemy(what, self._engine.url), self._autocommit.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)  # noqa: S101 - checked by the constructor
+            try:
+                yield driver
+            except (DatabaseUnavailable, psycopg.OperationalError):
+                if driver.closed:
+                    connection.invalidate()
+                    self._engine.dispose()  # what is pooled beside it broke as well, most likely
+                raise
+
+    def _run(
+        self, connection: psycopg.Connection[Any], flow: Callable[[], Coroutine[Ask[Any], Any, T]], what: str
+    ) -> T:
+        with self._told(what):
+            return run(connection, self.schema, flow())
+
+

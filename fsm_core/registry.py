@@ -1,0 +1,79 @@
+"""The machines (and their effects) that one process knows, by name and version. Rows are looked up here, never imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from fsm_core.codec import prepare
+from fsm_core.effects import Effects
+from fsm_core.errors import DefinitionError, DuplicateMachine, UnknownMachine
+from fsm_core.machine import Machine
+
+AnyMachine: TypeAlias = Machine[Any, Any, Any]
+AnyEffects: TypeAlias = Effects[Any]
+
+
+class Registry:
+    """What a process loads: machines, or effects, which bring their machine.
+
+    Raises DuplicateMachine: two machines of one name and version. DefinitionError: two sets of effects for one machine.
+    """
+
+    def __init__(self, entries: Iterable[AnyMachine | AnyEffects] = ()) -> None:
+        self._machines: dict[tuple[str, int], AnyMachine] = {}
+        self._effects: dict[tuple[str, int], AnyEffects] = {}
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: AnyMachine | AnyEffects) -> None:
+        """Know one more. The same value twice is no error."""
+        machine = entry.machine if isinstance(entry, Effects) else entry
+        address = machine.name, machine.version
+        known = self._machines.get(address)
+        if known is not None and known is not machine:
+            raise DuplicateMachine(*address)
+        if known is None:
+            prepare(machine)
+            self._machines[address] = machine
+        if isinstance(entry, Effects):
+            other = self._effects.setdefault(address, entry)
+            if other is not entry:
+                raise DefinitionError(f"machine {machine.name!r} version {machine.version} has two sets of effects")
+
+    def machine(self, name: str, version: int) -> AnyMachine:
+        """The machine of that name and version. Raises UnknownMachine."""
+        try:
+            return self._machines[name, version]
+        except KeyError:
+            raise UnknownMachine(name, version, self.names()) from None
+
+    def newest(self, name: str) -> AnyMachine:
+        """The newest machine of that name. Raises UnknownMachine."""
+        versions = [version for known, version in self._machines if known == name]
+        if not versions:
+            raise UnknownMachine(name, None, self.names())
+        return self._machines[name, max(versions)]
+
+    def effects(self, name: str, version: int) -> AnyEffects | None:
+        """The effects of that machine, if this process runs them."""
+        return self._effects.get((name, version))
+
+    def names(self) -> tuple[str, ...]:
+        """`name` or `name v2`, sorted, for messages."""
+        return tuple(n if v == 1 else f"{n} v{v}" for n, v in sorted(self._machines))
+
+    def known(self) -> dict[str, list[int]]:
+        """Name -> versions."""
+        found: dict[str, list[int]] = {}
+        for name, version in sorted(self._machines):
+            found.setdefault(name, []).append(version)
+        return found
+
+    def machines(self) -> tuple[AnyMachine, ...]:
+        """All of them, by name and version."""
+        return tuple(self._machines[address] for address in sorted(self._machines))
+
+    def all_effects(self) -> tuple[AnyEffects, ...]:
+        """Every set of effects."""
+        return tuple(self._effects.values())

@@ -1,0 +1,237 @@
+"""The values that everything else speaks of. Stdlib only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from uuid import UUID
+
+from fsm_core.errors import InvalidKey
+
+if TYPE_CHECKING:
+    from typing import Union
+
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    _S = DefaultTypeVar("_S")
+    _A = DefaultTypeVar("_A", default=object)
+
+S_co = TypeVar("S_co", covariant=True)
+A_co = TypeVar("A_co", covariant=True)
+T = TypeVar("T")
+
+Key: TypeAlias = str | int | UUID
+"""How a caller names a machine; kept as text, unique per machine name."""
+
+MAX_KEY = 255
+
+
+class _Mark:
+    """What `Untracked[T]` is annotated with."""
+
+    def __repr__(self) -> str:
+        return "untracked"
+
+
+UNTRACKED = _Mark()
+
+Untracked = Annotated[T, UNTRACKED]
+"""Marks a fire-and-forget action in a machine's union of actions: run at most once, never retried."""
+
+
+@dataclass(frozen=True)
+class ToAlias:
+    """`To[S, A]` as it stands in an annotation at run time: the states and the actions that an edge names."""
+
+    states: object
+    actions: object = None
+
+
+if TYPE_CHECKING:
+    To = Union[_S, tuple[_S, Sequence[_A]]]
+else:
+
+    class To:
+        """`To[S, A]`: an S, or an S and a sequence of A. `To[S]` leaves the actions open.
+
+        A class and not typing's own alias: substituting a defaulted TypeVar raises on Python 3.13.0.
+        """
+
+        def __class_getitem__(cls, item: object) -> ToAlias:
+            return ToAlias(*item) if isinstance(item, tuple) else ToAlias(item)
+
+
+class Decision(NamedTuple, Generic[S_co, A_co]):
+    """What `advance` answers: the state after the event, and the actions in the order of emission."""
+
+    state: S_co
+    actions: list[A_co]  # type: ignore[misc]  # a list, so that a test reads like the formula
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Generic[A_co]):
+    """The built-in event that tells a machine that one of its tracked actions failed for good.
+
+    `error` is "type: message" of the last attempt, `attempts` how often the effect was started. Only the engine makes one.
+    """
+
+    action: A_co
+    error: str = ""
+    attempts: int = 0
+
+
+Unhandled: TypeAlias = Literal["reject", "ignore", "defer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an action goes; decided when it is committed, by every process that commits.
+
+    `queue`: the Celery queue (None: the machine's). `priority`: 0 (first) to 9. `partition_key`: at most one action of
+    a key is admitted at a time, cluster-wide, in order. `ordered`: the same, per machine.
+    """
+
+    queue: str | None = None
+    priority: int = 5
+    partition_key: str | None = None
+    ordered: bool = False
+
+
+class MachineStatus(StrEnum):
+    """Where a machine stands. `unborn`: a signal came before it. The last three have ended."""
+
+    UNBORN = "unborn"
+    LIVE = "live"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ActionStatus(StrEnum):
+    """Where an action stands; who moves it under which guard: docs/protocol.md."""
+
+    BLOCKED = "blocked"  # waits for its lane or limit; the relay's admission moves it on
+    PENDING = "pending"  # waits for `run_at`; the relay publishes it
+    PUBLISHED = "published"  # a message with its ticket was sent; a worker claims it
+    RUNNING = "running"  # claimed; its worker's lease guards it
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ActionId(NamedTuple):
+    """`<machine>.<seq>.<idx>`: unique per emission and derived, never random. Also the effect's idempotency key."""
+
+    machine_id: UUID
+    seq: int
+    idx: int
+
+    def __str__(self) -> str:
+        return f"{self.machine_id}.{self.seq}.{self.idx}"
+
+    @classmethod
+    def parse(cls, text: str) -> ActionId:
+        """The id written as `text`. Raises ValueError if it is none."""
+        machine, seq, idx = text.split(".")
+        return cls(UUID(machine), int(seq), int(idx))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[S_co]):
+    """A machine as it was right after an event: the answer of `start`, `advance` and `get`.
+
+    `seq` counts its events (0 is its birth). `duplicate`: this call changed nothing, because its key or dedup key had
+    come before; `seq` is then the one that the first call got. `held`: the event waits in the inbox for an edge.
+    """
+
+    machine: str
+    key: str
+    id: UUID
+    version: int
+    state: S_co
+    seq: int
+    status: MachineStatus
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None = None
+    duplicate: bool = False
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRecord:
+    """A machine as its row has it; `state` is its JSON object. For tools that do not know its classes."""
+
+    machine: str
+    key: str
+    id: UUID
+    version: int
+    status: MachineStatus
+    state_name: str
+    state: dict[str, object]
+    seq: int
+    held: int
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One start of an effect. `outcome` is None while it runs."""
+
+    number: int
+    outcome: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRecord:
+    """One action as the store knows it. `payload` is its JSON object."""
+
+    id: ActionId
+    name: str
+    payload: dict[str, object]
+    status: ActionStatus
+    tracked: bool
+    queue: str
+    attempt: int
+    created_at: datetime
+    run_at: datetime
+    finished_at: datetime | None
+    error: str | None
+    note: str | None
+    attempts: tuple[AttemptRecord, ...] = ()
+    machine: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One event of a machine's log with the actions that it caused. seq 0 is the birth: its payload is the initial state."""
+
+    seq: int
+    name: str
+    payload: dict[str, object]
+    outcome: str
+    source: str
+    occurred_at: datetime
+    reason: str | None = None
+    actions: tuple[ActionRecord, ...] = field(default=())
+
+
+def key_text(key: Key) -> str:
+    """The text form of `key`. Raises InvalidKey: wrong type, empty, too long, not printable, or a bool."""
+    if isinstance(key, bool) or not isinstance(key, str | int | UUID):
+        raise InvalidKey(key, "keys are str, int or UUID")
+    text = str(key)
+    if not text or len(text) > MAX_KEY:
+        raise InvalidKey(key, f"1 to {MAX_KEY} characters")
+    if not text.isprintable():
+        raise InvalidKey(key, "only printable characters")
+    return text

@@ -1,0 +1,69 @@
+"""Reading a union of types as it is written: `A | B`, `Union[...]`, `type X = ...`, `Annotated`, one class, `Never`."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from typing import Annotated, Any, Never, NoReturn, TypeVar, Union, get_args, get_origin
+
+from fsm_core.errors import DefinitionError
+from fsm_core.types import UNTRACKED, Failed
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a union: a class; for `Failed[Charge]` the class Failed and `of` the action's class."""
+
+    cls: type
+    of: type | None = None
+    tracked: bool = True
+
+    @property
+    def key(self) -> object:
+        """What dispatch looks up: the class, or (Failed, class of its action)."""
+        return self.cls if self.of is None else (self.cls, self.of)
+
+    @property
+    def name(self) -> str:
+        """How rows, diagrams and messages call it."""
+        return self.cls.__name__ if self.of is None else f"{self.cls.__name__}[{self.of.__name__}]"
+
+
+def members(form: object, where: str) -> tuple[Member, ...]:
+    """The members of the union `form`, in the order written, each once; `Never` has none.
+
+    Raises DefinitionError that begins with `where`, if something in it is no class.
+    """
+    found: dict[object, Member] = {}
+    for member in _expand(form, where, tracked=True):
+        found.setdefault(member.key, member)
+    return tuple(found.values())
+
+
+def _expand(form: object, where: str, *, tracked: bool) -> list[Member]:
+    if form in (Never, NoReturn):
+        return []
+    if isinstance(form, str):
+        raise DefinitionError(f"{where}: {form!r} is text; name the classes themselves")
+    alias = getattr(form, "__value__", None)  # type State = A | B
+    if alias is not None:
+        return _expand(alias, where, tracked=tracked)
+    origin = get_origin(form)
+    if origin in (Union, types.UnionType):
+        return [m for part in get_args(form) for m in _expand(part, where, tracked=tracked)]
+    if origin is Annotated:
+        inner, *marks = get_args(form)
+        return _expand(inner, where, tracked=tracked and UNTRACKED not in marks)
+    if origin is Failed:
+        return _failed(get_args(form)[0], where)
+    if form is Failed:
+        raise DefinitionError(f"{where}: write Failed[Action], with the action whose failure is meant")
+    if isinstance(form, type) and form not in (object, type(None), tuple, Any):
+        return [Member(form, tracked=tracked)]
+    if isinstance(form, TypeVar):
+        raise DefinitionError(f"{where}: {form!r} is a type variable; name a class")
+    raise DefinitionError(f"{where}: {form!r} is no class and no union of classes")
+
+
+def _failed(action: object, where: str) -> list[Member]:
+    return [Member(Failed, of=m.cls) for m in _expand(action, where, tracked=True)]

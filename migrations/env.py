@@ -1,0 +1,31 @@
+"""Alembic's environment. Imports neither package: history must not change when code does."""
+
+import os
+
+from alembic import context
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+
+
+def run(connection: Connection, schema: str) -> None:
+    """Play the migrations on `connection`; the tables and the version table live in `schema`."""
+    quoted = connection.dialect.identifier_preparer.quote_identifier(schema)
+    connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted}"))
+    context.configure(connection=connection, version_table="schema_version", version_table_schema=schema)
+    with context.begin_transaction():
+        # Two `fsm migrate` at once: the second waits here, then finds nothing left to do.
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext('fsm.migrate'), hashtext(:schema))"),
+            {"schema": schema},
+        )
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+target_schema = context.config.attributes.get("schema") or os.environ.get("FSM_SCHEMA", "fsm")
+if given is not None:
+    run(given, target_schema)
+else:
+    engine = create_engine(make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"))
+    with engine.begin() as own:
+        run(own, target_schema)

@@ -1,0 +1,127 @@
+"""Where the processes find their servers and their machines: the environment, and `celeryconfig.py` for the machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from fsm_core.effects import Effects
+from fsm_core.errors import ConfigurationError
+from fsm_core.machine import Machine
+from fsm_core.registry import AnyEffects, AnyMachine, Registry
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
+DEFAULT_LEASE = 15.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process needs to know.
+
+    database_url, broker_url: where the servers are. schema: where the tables are. machines: "module:name" entries.
+    lease: how long a silent worker is believed to live. liveness: a file that the process touches while it makes
+    progress, or None. queues: queue -> effects at once in one worker process; None: the pool's concurrency.
+    """
+
+    database_url: str
+    broker_url: str = DEFAULT_BROKER
+    schema: str = "fsm"
+    machines: tuple[str, ...] = ()
+    lease: timedelta = timedelta(seconds=DEFAULT_LEASE)
+    liveness: Path | None = None
+    queues: Mapping[str, int] | None = None
+
+
+def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings: the environment goes before `configured` (celeryconfig's `fsm_*` names, or another mapping).
+
+    Raises ConfigurationError that names the variable: DATABASE_URL is missing, FSM_LEASE is no number of seconds.
+    """
+    given = celeryconfig() if configured is None else configured
+    database = environ.get("DATABASE_URL") or str(given.get("fsm_database_url") or "")
+    if not database:
+        raise ConfigurationError(
+            "DATABASE_URL is not set; expected postgresql://user:password@host:5432/name (or use `fsm dev`)"
+        )
+    listed = environ.get("FSM_MACHINES")
+    machines = listed.replace(",", " ").split() if listed is not None else _strings(given.get("fsm_machines"))
+    liveness = environ.get("FSM_LIVENESS_FILE")
+    return Settings(
+        database_url=database,
+        broker_url=environ.get("BROKER_URL") or str(given.get("broker_url") or DEFAULT_BROKER),
+        schema=environ.get("FSM_SCHEMA") or str(given.get("fsm_schema") or "fsm"),
+        machines=tuple(machines),
+        lease=_seconds("FSM_LEASE", environ.get("FSM_LEASE") or given.get("fsm_lease") or DEFAULT_LEASE),
+        liveness=Path(liveness) if liveness else None,
+        queues=cast("Mapping[str, int] | None", given.get("fsm_queues")),
+    )
+
+
+def celeryconfig() -> Mapping[str, object]:
+    """The names that `celeryconfig.py` (or the module that CELERY_CONFIG_MODULE names) defines; none, if there is none."""
+    name = os.environ.get("CELERY_CONFIG_MODULE", "celeryconfig")
+    _here()
+    try:
+        module: ModuleType = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return {}
+        raise
+    return {key: value for key, value in vars(module).items() if not key.startswith("_")}
+
+
+def load(entries: Iterable[str]) -> Registry:
+    """The machines and effects that `entries` ("module:name") name. Raises ConfigurationError that names the entry.
+
+    DefinitionError and DuplicateMachine come through as they are.
+    """
+    _here()
+    return Registry(_resolve(entry) for entry in entries)
+
+
+def _resolve(entry: str) -> AnyMachine | AnyEffects:
+    module_name, _, attribute = entry.partition(":")
+    if not module_name or not attribute:
+        raise ConfigurationError(f"fsm_machines: {entry!r} is not module:name")
+    try:
+        found = getattr(import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"fsm_machines: {entry!r}: no module {error.name!r}") from error
+    except AttributeError as error:
+        raise ConfigurationError(f"fsm_machines: {entry!r}: {error}") from error
+    if not isinstance(found, Machine | Effects):
+        raise ConfigurationError(f"fsm_machines: {entry!r} is a {type(found).__name__}, not a Machine or Effects")
+    return found
+
+
+def _here() -> None:
+    """The working directory is where a user's modules are, as it is for the `celery` command."""
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+def _strings(value: object) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError("fsm_machines is a list of 'module:name'")
+    return [str(entry) for entry in value]
+
+
+def _seconds(name: str, value: object) -> timedelta:
+    try:
+        span = timedelta(seconds=float(str(value)))
+    except ValueError:
+        raise ConfigurationError(f"{name} is a number of seconds, not {value!r}") from None
+    if span <= timedelta(0):
+        raise ConfigurationError(f"{name} must be positive, not {value!r}")
+    return span
