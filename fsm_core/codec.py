@@ -36,12 +36,22 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+class _FailedForm(msgspec.Struct):
+    """`Failed` as JSON."""
+
+    action: msgspec.Raw
+    error: str = ""
+    attempts: int = 0
+
+
 def encode(value: object, what: str, limits: Limits = DEFAULT_LIMITS) -> str:
     """The JSON object of `value`, an instance of a dataclass, msgspec Struct, pydantic model or `Failed`.
 
     `what` names it in messages. Raises InvalidPayload with the path to the place, PayloadTooLarge.
     """
     text = dump(_builtins(value, what), what, limits)
+    if text[0] != "{":
+        raise InvalidPayload(f"{what}: {type(value).__name__} is no JSON object but a {'list' if text[0] == '[' else 'scalar'}")
     if not isinstance(value, Failed):
         _decode_text(type(value), text, what)
     return text
@@ -59,9 +69,11 @@ def decode(member: Member, text: str, what: str, machine: Machine[Any, Any, Any]
     """The value of class `member` that `text` holds. Raises InvalidPayload. `Failed` needs the machine of its action."""
     if member.of is None:
         return _decode_text(member.cls, text, what)
-    tree = parse(text, what)
-    action = _decode_text(member.of, msgspec.json.encode(tree.get("action")).decode(), f"{what}.action")
-    return Failed(action, str(tree.get("error", "")), int(str(tree.get("attempts", 0))))
+    try:
+        tree = msgspec.json.decode(text, type=_FailedForm)  # no limits: jsonb writes a payload longer than it was sent
+    except msgspec.MsgspecError as error:
+        raise InvalidPayload(f"{what} does not fit Failed: {_first_line(error)}") from error
+    return Failed(_decode_text(member.of, bytes(tree.action), f"{what}.action"), tree.error, tree.attempts)
 
 
 def decode_named(machine: Machine[Any, Any, Any], role: str, name: str, text: str) -> Any:  # noqa: ANN401
@@ -116,7 +128,7 @@ def field_names(cls: type) -> tuple[str, ...]:
     if is_dataclass(cls):
         return tuple(f.name for f in fields(cls))
     if hasattr(cls, "model_fields"):
-        return tuple(cls.model_fields)
+        return tuple(f.alias or name for name, f in cls.model_fields.items())
     return tuple(f.encode_name for f in msgspec.structs.fields(cls))
 
 
@@ -139,11 +151,11 @@ def _decoder(cls: type) -> msgspec.json.Decoder[Any] | None:
         raise DefinitionError(f"{cls.__qualname__} has a field that JSON cannot hold: {error}") from error
 
 
-def _decode_text(cls: type, text: str, what: str) -> Any:  # noqa: ANN401
+def _decode_text(cls: type, text: str | bytes, what: str) -> Any:  # noqa: ANN401
     decoder = _decoder(cls)
     try:
         return cls.model_validate_json(text) if decoder is None else decoder.decode(text)  # type: ignore[attr-defined]
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+    except Exception as error:  # the class's own code runs in it (`__post_init__`, validators): whatever it raises
         raise InvalidPayload(f"{what} does not fit {cls.__name__}: {_first_line(error)}") from error
 
 
@@ -155,7 +167,7 @@ def _decode_foreign(cls: type, value: object) -> object:
 
 def _encode_foreign(value: object) -> object:
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=True)
     raise NotImplementedError(f"no JSON form is known for {type(value).__qualname__}")
 
 

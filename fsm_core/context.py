@@ -37,6 +37,10 @@ class Context:
         """A UUID (version 4 in form) drawn from `random`: new with each call, the same in every replay."""
         return UUID(int=self.random.getrandbits(128), version=4)
 
+    def fresh(self) -> Context:
+        """The same circumstances with the generator at its beginning; itself, if nothing was drawn yet."""
+        return replace(self) if "_random" in self.__dict__ else self
+
     def at(self, seq: int) -> Context:
         """The same circumstances for event `seq`, with a generator of its own."""
         return replace(self, seq=seq)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import count, repeat
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fsm_core.errors import TransitionError, UnhandledEvent
@@ -32,13 +33,15 @@ def advance(machine: Machine[S, E, A], state: S, event: E, ctx: Context | None =
     edge = machine.edges.get((type(state), key))
     if edge is None:
         return _unhandled(machine, state, event)
+    if ctx is not None:
+        ctx = ctx.fresh()  # the same arguments give the same answer, whatever was drawn before
     if not edge.context:
         out = edge.function(state, event)
     elif ctx is not None:
         out = edge.function(state, event, ctx)
     else:
         raise TypeError(f"{edge.signature.place} asks for a Context; pass ctx=")
-    after, actions = (out[0], list(out[1])) if type(out) is tuple else (out, [])
+    after, actions = _taken_apart(edge, out) if type(out) is tuple else (out, [])
     if type(after) not in edge.results:
         raise TransitionError(f"{edge.signature.place} gave {type(after).__name__}, which its signature does not name")
     if machine.final and type(state) in machine.final and after != state:
@@ -46,7 +49,7 @@ def advance(machine: Machine[S, E, A], state: S, event: E, ctx: Context | None =
     if type(after) is not type(state):
         _enter(machine, after, ctx, actions)
     if actions:
-        _check(machine, edge, actions)
+        _check(machine, edge.signature.place, actions)
     return Decision(after, actions)
 
 
@@ -57,9 +60,8 @@ def begin(machine: Machine[S, E, A], state: S, ctx: Context | None = None) -> De
     """
     machine.state_name(state)
     actions: list[Any] = []
-    _enter(machine, state, ctx, actions)
-    for action in actions:
-        machine.action_name(action)
+    _enter(machine, state, None if ctx is None else ctx.fresh(), actions)
+    _check(machine, f"entering {type(state).__name__}", actions)
     return Decision(state, actions)
 
 
@@ -69,27 +71,32 @@ def replay(
     """Fold `advance` over `events`; returns the last state and all actions in order.
 
     `ctx` is the context of the first event (each later one has the next seq), or one for each event.
-    Raises what `advance` raises.
+    Raises what `advance` raises, and ValueError if there is not one context for each event.
     """
     actions: list[A] = []
-    for event, own in zip(events, _contexts(ctx)):  # noqa: B905 - the contexts of a fold have no end
+    pairs: Iterable[tuple[E, Context | None]]
+    if isinstance(ctx, Iterable):
+        pairs = zip(events, ctx, strict=True)
+    else:
+        pairs = zip(events, _contexts(ctx), strict=False)  # these contexts have no end
+    for event, own in pairs:
         decision = advance(machine, state, event, own)
         state = decision.state
         actions += decision.actions
     return Decision(state, actions)
 
 
-def _contexts(ctx: Context | Iterable[Context] | None) -> Iterable[Context | None]:
-    if ctx is None:
-        while True:
-            yield None
-    if isinstance(ctx, Iterable):
-        yield from ctx
-        return
-    seq = ctx.seq
-    while True:
-        yield ctx.at(seq)
-        seq += 1
+def _contexts(ctx: Context | None) -> Iterable[Context | None]:
+    return repeat(None) if ctx is None else map(ctx.at, count(ctx.seq))
+
+
+def _taken_apart(edge: Edge, out: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+    """State and actions of what a transition returned as a tuple. Raises TransitionError: it is no such pair."""
+    try:
+        after, actions = out
+        return after, list(actions)
+    except (TypeError, ValueError):
+        raise TransitionError(f"{edge.signature.place} gave {out!r:.200}, not (state, [actions])") from None
 
 
 def _enter(machine: Machine[Any, Any, Any], state: object, ctx: Context | None, actions: list[Any]) -> None:
@@ -97,17 +104,21 @@ def _enter(machine: Machine[Any, Any, Any], state: object, ctx: Context | None, 
     if entry is None:
         return
     if not entry.context:
-        actions += entry.function(state)
+        emitted = entry.function(state)
     elif ctx is not None:
-        actions += entry.function(state, ctx)
+        emitted = entry.function(state, ctx)
     else:
         raise TypeError(f"{entry.signature.place} asks for a Context; pass ctx=")
+    if not isinstance(emitted, Sequence):
+        raise TransitionError(f"{entry.signature.place} gave {type(emitted).__name__}, not a list of actions")
+    actions += emitted
 
 
-def _check(machine: Machine[Any, Any, Any], edge: Edge, actions: list[Any]) -> None:
+def _check(machine: Machine[Any, Any, Any], where: str, actions: list[Any]) -> None:
     for action in actions:
-        if type(action).__name__ not in machine.actions or type(action) is not machine.actions[type(action).__name__].cls:
-            raise TransitionError(f"{edge.signature.place} emitted {type(action).__name__}, no action of {machine!r}")
+        member = machine.actions.get(type(action).__name__)
+        if member is None or member.cls is not type(action):
+            raise TransitionError(f"{where} emitted {type(action).__name__}, no action of {machine!r}")
 
 
 def _unhandled(machine: Machine[S, E, A], state: S, event: E) -> Decision[S, A]:

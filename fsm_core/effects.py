@@ -166,6 +166,8 @@ class Effects(Generic[R]):
             if part in (None, NoneType) or (probe and part is NotDone):
                 continue
             for member in members(part, where):
+                if member.of is not None:
+                    raise DefinitionError(f"{where}: {member.name} is made by the engine; an effect raises instead")
                 if member.key not in {m.key for m in self.machine.events.values()}:
                     raise DefinitionError(f"{where}: {member.name} is no declared event of the machine")
 

@@ -54,6 +54,17 @@ class FsmError(Exception):
         text = super().__str__()
         return text if self.context is None else f"{self.context}: {text}"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own would call the class with the message alone: no process boundary could be crossed.
+        return _revived, (type(self), self.args, self.__dict__)
+
+
+def _revived(cls: type[FsmError], args: tuple[object, ...], attributes: dict[str, object]) -> FsmError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
 
 class DefinitionError(FsmError):
     """A machine, its handlers or its effects are declared wrongly; the message names the places."""
@@ -102,7 +113,11 @@ class InvalidKey(Refused):
     """Not a machine key: a str of 1 to 255 printable characters, an int or a UUID."""
 
     def __init__(self, key: object, reason: str) -> None:
-        super().__init__(f"{str(key)[:80]!r} is no machine key: {reason}")
+        try:
+            shown = repr(str(key)[:80])
+        except ValueError:  # an int of thousands of digits has no text
+            shown = f"this {type(key).__name__}"
+        super().__init__(f"{shown} is no machine key: {reason}")
         self.key = key
         self.reason = reason
 

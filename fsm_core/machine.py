@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fsm_core.errors import DefinitionError, UnknownType
+from fsm_core.errors import DefinitionError, TransitionError, UnknownType
 from fsm_core.signature import Result, Signature, emitted, place, read, result
 from fsm_core.types import Failed, Route, Unhandled
 from fsm_core.unions import Member, members
@@ -107,8 +107,8 @@ class Machine(Generic[S, E, A]):
         self._tables = _Tables()
         self._frozen = False
         _check_failed(self, here)
-        if initial is not None:
-            self.state_name(initial)
+        if initial is not None and type(initial) not in self._state_types:
+            raise DefinitionError(f"{here}: initial= is a {_describe(initial)}, no declared state")
 
     def __repr__(self) -> str:
         return f"Machine({self.name!r}, version={self.version})"
@@ -167,13 +167,14 @@ class Machine(Generic[S, E, A]):
     def edges(self) -> dict[tuple[type, object], Edge]:
         """(class of the state, key of the event) -> the edge that takes it. Asking freezes the machine."""
         if not self._frozen:
-            self._frozen = True
-            self._tables.edges = {**self._tables.fallbacks, **self._tables.edges}
+            self._freeze()
         return self._tables.edges
 
     @property
     def entries(self) -> dict[type, Entry]:
-        """Class of a state -> its `enter` function."""
+        """Class of a state -> its `enter` function. Asking freezes the machine."""
+        if not self._frozen:
+            self._freeze()
         return self._tables.entries
 
     def takes(self, state: object, event: object) -> bool:
@@ -193,9 +194,14 @@ class Machine(Generic[S, E, A]):
         return self._action_types[type(action)].tracked
 
     def routed(self, action: object) -> Route:
-        """Where the action goes: by its `route` function, else the machine's own queue."""
+        """Where the action goes: by its `route` function, else the machine's own queue. Raises TransitionError."""
+        if not self._frozen:
+            self._freeze()
         function = self._tables.routes.get(type(action))
-        return Route() if function is None else function(action)
+        route = Route() if function is None else function(action)
+        if type(route) is not Route:
+            raise TransitionError(f"{function and place(function)} gave {_describe(route)}, no Route")
+        return route
 
     def state_name(self, state: object) -> str:
         """The name that rows keep. Raises UnknownType if it is no state of this machine."""
@@ -217,6 +223,11 @@ class Machine(Generic[S, E, A]):
         return type(action).__name__
 
     # The work behind the decorators
+
+    def _freeze(self) -> None:
+        # The flag last: another thread that sees it must see the fallbacks too.
+        self._tables.edges = {**self._tables.fallbacks, **self._tables.edges}
+        self._frozen = True
 
     def _open(self, what: str) -> None:
         if self._frozen:

@@ -67,7 +67,7 @@ def read(function: Callable[..., Any], *, what: str, takes: int, extra: type | N
     Raises DefinitionError that names the function and the annotation: missing, unresolvable, or too many parameters.
     """
     here = f"{what} {place(function)}"
-    if inspect.iscoroutinefunction(function) and extra is Context:
+    if inspect.iscoroutinefunction(function) and extra in (Context, None):
         raise DefinitionError(f"{here}: transitions are plain functions; read before, act in an effect")
     hints = _hints(function, here)
     parameters = [p for p in inspect.signature(function).parameters.values()]
@@ -89,13 +89,16 @@ def read(function: Callable[..., Any], *, what: str, takes: int, extra: type | N
 
 def _hints(function: Callable[..., Any], here: str) -> dict[str, Any]:
     frame = caller()
+    own = getattr(function, "__globals__", frame.f_globals)
+    # A function of another module is read with that module's names; the caller's only fill in.
+    names = {**frame.f_globals, **frame.f_locals, **({} if own is frame.f_globals else own)}
     try:
-        return get_type_hints(function, localns={**frame.f_globals, **frame.f_locals}, include_extras=True)
+        return get_type_hints(function, localns=names, include_extras=True)
     except NameError as error:
         raise DefinitionError(
             f"{here}: annotation {error.name!r} cannot be resolved; is it imported only while type checking?"
         ) from error
-    except TypeError as error:
+    except (TypeError, AttributeError, SyntaxError) as error:
         raise DefinitionError(f"{here}: {error}") from error
 
 
@@ -136,9 +139,9 @@ def _part(part: object, where: str) -> tuple[tuple[Member, ...], tuple[Member, .
     if isinstance(part, ToAlias):
         return members(part.states, where), None if part.actions is None else members(part.actions, where)
     if get_origin(part) is tuple:
-        state, *rest = get_args(part)
+        state, *rest = get_args(part) or (None,)
         if len(rest) == 1 and get_origin(rest[0]) in _SEQUENCES:
-            return members(state, where), members(get_args(rest[0])[0], where)
+            return members(state, where), _elements(rest[0], where)
         raise DefinitionError(f"{where}: a tuple result is tuple[State, list[Action]]")
     return members(part, where), ()
 
@@ -147,4 +150,10 @@ def emitted(returns: object, where: str) -> tuple[Member, ...]:
     """The actions that a `list[A]` (or another sequence of A) names. Raises DefinitionError that begins with `where`."""
     if get_origin(returns) not in _SEQUENCES or not get_args(returns):
         raise DefinitionError(f"{where}: the result is list[Action]")
-    return members(get_args(returns)[0], where)
+    return _elements(returns, where)
+
+
+def _elements(sequence: object, where: str) -> tuple[Member, ...]:
+    """The classes that `list[A]`, `Sequence[A]`, `tuple[A, ...]` or `tuple[A, B]` names."""
+    found = [m for arg in get_args(sequence) if arg is not Ellipsis for m in members(arg, where)]
+    return tuple(dict.fromkeys(found))

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, NamedTuple, TypeAlias, TypeVar, Union
 from uuid import UUID
 
-from fsm_core.errors import InvalidKey
+from fsm_core.errors import InvalidKey, TransitionError
 
 if TYPE_CHECKING:
-    from typing import Union
-
     from typing_extensions import TypeVar as DefaultTypeVar
 
     _S = DefaultTypeVar("_S")
@@ -27,6 +25,7 @@ Key: TypeAlias = str | int | UUID
 """How a caller names a machine; kept as text, unique per machine name."""
 
 MAX_KEY = 255
+MAX_PRIORITY = 9
 
 
 class _Mark:
@@ -48,6 +47,12 @@ class ToAlias:
 
     states: object
     actions: object = None
+
+    def __or__(self, other: object) -> object:
+        return Union[self, other]
+
+    def __ror__(self, other: object) -> object:
+        return Union[other, self]
 
 
 if TYPE_CHECKING:
@@ -92,12 +97,22 @@ class Route:
 
     `queue`: the Celery queue (None: the machine's). `priority`: 0 (first) to 9. `partition_key`: at most one action of
     a key is admitted at a time, cluster-wide, in order. `ordered`: the same, per machine.
+    Raises TransitionError for what a row could not hold: the database must not be the one to refuse it.
     """
 
     queue: str | None = None
     priority: int = 5
     partition_key: str | None = None
     ordered: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.priority) is not int or not 0 <= self.priority <= MAX_PRIORITY:
+            raise TransitionError(f"Route: priority= is 0 to {MAX_PRIORITY}, not {self.priority!r}")
+        for name, text in (("queue", self.queue), ("partition_key", self.partition_key)):
+            if text is None:
+                continue
+            if type(text) is not str or not 0 < len(text) <= MAX_KEY or not text.isprintable():
+                raise TransitionError(f"Route: {name}= is 1 to {MAX_KEY} printable characters, not {text!r:.100}")
 
 
 class MachineStatus(StrEnum):
@@ -229,7 +244,10 @@ def key_text(key: Key) -> str:
     """The text form of `key`. Raises InvalidKey: wrong type, empty, too long, not printable, or a bool."""
     if isinstance(key, bool) or not isinstance(key, str | int | UUID):
         raise InvalidKey(key, "keys are str, int or UUID")
-    text = str(key)
+    try:
+        text = str(key)
+    except ValueError as error:  # an int of thousands of digits
+        raise InvalidKey(key, f"1 to {MAX_KEY} characters") from error
     if not text or len(text) > MAX_KEY:
         raise InvalidKey(key, f"1 to {MAX_KEY} characters")
     if not text.isprintable():

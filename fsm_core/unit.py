@@ -219,7 +219,8 @@ class Draft:
     def _record_refused(self, held: Held, known: Dedup | None, reason: str) -> None:
         unit = self._unit
         unit.seq += 1
-        unit.events.append(NewEvent(unit.seq, *held[1:4], "ignored", held.source, held.cause, held.call_id, reason))
+        plain = reason.replace("\0", "").encode(errors="replace").decode()  # a reason may quote what the database refuses
+        unit.events.append(NewEvent(unit.seq, *held[1:4], "ignored", held.source, held.cause, held.call_id, plain))
         if known is not None:
             unit.dedup.append(known._replace(seq=unit.seq))
 

@@ -10,14 +10,15 @@ from sqlalchemy.engine import make_url
 def run(connection: Connection, schema: str) -> None:
     """Play the migrations on `connection`; the tables and the version table live in `schema`."""
     quoted = connection.dialect.identifier_preparer.quote_identifier(schema)
+    # Two `fsm migrate` at once: the second waits here, then finds nothing left to do. Before the schema: crossing
+    # CREATE SCHEMA IF NOT EXISTS break on pg_namespace's unique index.
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtext('fsm.migrate'), hashtext(:schema))"),
+        {"schema": schema},
+    )
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted}"))
     context.configure(connection=connection, version_table="schema_version", version_table_schema=schema)
     with context.begin_transaction():
-        # Two `fsm migrate` at once: the second waits here, then finds nothing left to do.
-        connection.execute(
-            text("SELECT pg_advisory_xact_lock(hashtext('fsm.migrate'), hashtext(:schema))"),
-            {"schema": schema},
-        )
         context.run_migrations()
 
 

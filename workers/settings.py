@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from types import ModuleType
+from typing import cast
 
 from fsm_core.effects import Effects
 from fsm_core.errors import ConfigurationError
 from fsm_core.machine import Machine
 from fsm_core.registry import AnyEffects, AnyMachine, Registry
 
-if TYPE_CHECKING:
-    from types import ModuleType
 
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 DEFAULT_LEASE = 15.0
@@ -76,7 +75,7 @@ def celeryconfig() -> Mapping[str, object]:
         if error.name == name:
             return {}
         raise
-    return {key: value for key, value in vars(module).items() if not key.startswith("_")}
+    return {key: value for key, value in vars(module).items() if key.islower() and not isinstance(value, ModuleType)}
 
 
 def load(entries: Iterable[str]) -> Registry:

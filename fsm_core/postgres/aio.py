@@ -64,7 +64,8 @@ class AsyncPostgresStore(Base):
     ) -> Snapshot[S]:
         """As `PostgresStore.start`; `session` is an AsyncSession, AsyncConnection or psycopg AsyncConnection."""
         name = self._started(machine, key)
-        flow = partial(starting.start, self.registry, machine, name, state, self._limits)
+        wait = self._lock_wait if session is None else None
+        flow = partial(starting.start, starting.Birth(self.registry, machine, name, state, self._limits, wait))
         return await self._once(f"start {machine.name}/{name}", flow, session)
 
     async def advance(

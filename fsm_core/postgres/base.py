@@ -60,7 +60,7 @@ class Base:
             known = tuple(name for name, member in machine.events.items() if member.of is None)
             raise UnknownType(machine.name, "event that comes from outside", "Failed", known)
         machine.event_name(event)
-        if dedup_key is not None and not (0 < len(dedup_key) <= MAX_DEDUP_KEY and dedup_key.isprintable()):
+        if dedup_key is not None and not _is_dedup_key(dedup_key):
             raise InvalidKey(dedup_key, f"a dedup key is 1 to {MAX_DEDUP_KEY} printable characters")
         return Call(self.registry, machine, key_text(key), event, self._limits, dedup_key, expected_seq)
 
@@ -106,3 +106,7 @@ class Base:
 def name_of(machine: AnyMachine | str) -> str:
     """The name, of a machine or as given."""
     return machine if isinstance(machine, str) else machine.name
+
+
+def _is_dedup_key(given: object) -> bool:
+    return isinstance(given, str) and 0 < len(given) <= MAX_DEDUP_KEY and given.isprintable()

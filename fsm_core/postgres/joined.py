@@ -7,44 +7,64 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
 
-from fsm_core.errors import UnsupportedConnection
+from fsm_core.errors import StoreError, UnsupportedConnection
+from fsm_core.postgres.failures import from_sqlalchemy
 
-SyncTransaction: TypeAlias = Session | Connection | psycopg.Connection[Any]
-AsyncTransaction: TypeAlias = AsyncSession | AsyncConnection | psycopg.AsyncConnection[Any]
+SyncTransaction: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
+AsyncTransaction: TypeAlias = AsyncSession | async_scoped_session[Any] | AsyncConnection | psycopg.AsyncConnection[Any]
 
 
 def connection(given: SyncTransaction) -> psycopg.Connection[Any]:
-    """The psycopg connection beneath `given`, in its transaction. Raises UnsupportedConnection."""
-    found: object = given
-    if isinstance(given, Session):
-        found = given.connection().connection.driver_connection
-    elif isinstance(given, Connection):
-        if not given.in_transaction():
-            given.begin()
-        found = given.connection.driver_connection
-    if not isinstance(found, psycopg.Connection):
-        raise UnsupportedConnection(_advice(given, found, "a Session, a SQLAlchemy Connection or a psycopg Connection"))
-    _in_transaction(found)
+    """The psycopg connection beneath `given`, in its transaction: one is begun if there is none.
+
+    Raises UnsupportedConnection (what was begun is ended again), DatabaseUnavailable, PoolExhausted.
+    """
+    target = given() if isinstance(given, scoped_session) else given
+    begun = isinstance(target, Session | Connection) and not target.in_transaction()
+    try:
+        with from_sqlalchemy("joining the caller's transaction"):
+            found: object = target
+            if isinstance(target, Session):
+                found = target.connection().connection.driver_connection
+            elif isinstance(target, Connection):
+                if begun:
+                    target.begin()
+                found = target.connection.driver_connection
+        if not isinstance(found, psycopg.Connection):
+            raise UnsupportedConnection(_advice(given, found, "a Session, a SQLAlchemy Connection or a psycopg Connection"))
+        _in_transaction(found)
+    except StoreError:
+        if begun and isinstance(target, Session | Connection):
+            target.rollback()
+        raise
     return found
 
 
 async def async_connection(given: AsyncTransaction) -> psycopg.AsyncConnection[Any]:
     """As `connection`, asynchronously."""
-    found: object = given
-    if isinstance(given, AsyncSession):
-        found = (await (await given.connection()).get_raw_connection()).driver_connection
-    elif isinstance(given, AsyncConnection):
-        if not given.in_transaction():
-            await given.begin()
-        found = (await given.get_raw_connection()).driver_connection
-    if not isinstance(found, psycopg.AsyncConnection):
-        raise UnsupportedConnection(
-            _advice(given, found, "an AsyncSession, a SQLAlchemy AsyncConnection or a psycopg AsyncConnection")
-        )
-    _in_transaction(found)
+    target = given() if isinstance(given, async_scoped_session) else given
+    begun = isinstance(target, AsyncSession | AsyncConnection) and not target.in_transaction()
+    try:
+        with from_sqlalchemy("joining the caller's transaction"):
+            found: object = target
+            if isinstance(target, AsyncSession):
+                found = (await (await target.connection()).get_raw_connection()).driver_connection
+            elif isinstance(target, AsyncConnection):
+                if begun:
+                    await target.begin()
+                found = (await target.get_raw_connection()).driver_connection
+        if not isinstance(found, psycopg.AsyncConnection):
+            raise UnsupportedConnection(
+                _advice(given, found, "an AsyncSession, a SQLAlchemy AsyncConnection or a psycopg AsyncConnection")
+            )
+        _in_transaction(found)
+    except StoreError:
+        if begun and isinstance(target, AsyncSession | AsyncConnection):
+            await target.rollback()
+        raise
     return found
 
 

@@ -55,12 +55,12 @@ def write_one(unit: Unit) -> Ask[bool]:
     return Ask(sql.WRITE_ONE, parameters, bool)
 
 
-def start(unit: Unit, source: str, call_id: UUID) -> Ask[bool]:
-    """Write a birth; the answer is whether it happened: False, if the address is taken."""
+def start(unit: Unit, source: str, call_id: UUID, wait: str | None) -> Ask[bool]:
+    """Write a birth; the answer is whether it happened: False, if the address is taken. `wait`: the lock_timeout to set."""
     given = unit.seen
     parameters: dict[str, object] = {
         **_machine(unit), "id": given.id, "fsm": given.machine, "key": given.key, "source": source, "call_id": call_id,
-        **actions(unit.actions),
+        "wait": wait, **actions(unit.actions),
     }  # fmt: skip
     return Ask(sql.START, parameters, bool)
 

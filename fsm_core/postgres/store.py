@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,14 +12,14 @@ from sqlalchemy import Engine
 from tenacity import Retrying
 
 from fsm_core.codec import Limits
-from fsm_core.errors import DatabaseUnavailable, UnsupportedConnection
+from fsm_core.errors import UnsupportedConnection
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run
 from fsm_core.postgres.base import Base, name_of
-from fsm_core.postgres.failures import from_sqlalchemy
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import look, operate
 from fsm_core.postgres.flows import start as starting
+from fsm_core.postgres.own import Own
 from fsm_core.registry import AnyEffects, AnyMachine
 from fsm_core.types import ActionId, ActionRecord, HistoryEntry, Key, MachineRecord, Snapshot, key_text
 
@@ -62,9 +61,7 @@ class PostgresStore(Base):
                 f"the engine's driver is {engine.dialect.driver}; create it with postgresql+psycopg:// (psycopg 3)"
             )
         super().__init__(engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout)
-        self._engine = engine
-        # Set and reset by SQLAlchemy: autocommit left on the driver's connection would survive its return to the pool.
-        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._own = Own(engine)
 
     # The verbs
 
@@ -83,7 +80,8 @@ class PostgresStore(Base):
         Raises DefinitionError (no initial state), UnknownType, InvalidPayload, InvalidKey, Rejected (by `enter`).
         """
         name = self._started(machine, key)
-        flow = partial(starting.start, self.registry, machine, name, state, self._limits)
+        wait = self._lock_wait if session is None else None
+        flow = partial(starting.start, starting.Birth(self.registry, machine, name, state, self._limits, wait))
         return self._once(f"start {machine.name}/{name}", flow, session)
 
     def advance(
@@ -174,7 +172,7 @@ class PostgresStore(Base):
 
     def _advance_own(self, call: advancing.Call) -> Snapshot[Any]:
         """In a transaction of our own: optimistic in autocommit, then under the lock. Raises Conflict only if both missed."""
-        with self._connected(call.what) as connection:
+        with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
                 try:
                     return self._run(connection, partial(advancing.advance, call, locked=False), call.what)
@@ -197,26 +195,13 @@ class PostgresStore(Base):
         if session is not None:
             return self._run(joined.connection(session), flow, what)
         for attempt in Retrying(**self._policy()):
-            with attempt, self._connected(what) as connection:
+            with attempt, self._own.connected(what) as connection:
                 if not in_transaction:
                     return self._run(connection, flow, what)
                 with connection.transaction():
                     self._run(connection, self._lock_timeout, what)
                     return self._run(connection, flow, what)
         raise AssertionError  # pragma: no cover - Retrying returns or raises
-
-    @contextmanager
-    def _connected(self, what: str) -> Iterator[psycopg.Connection[Any]]:
-        with from_sqlalchemy(what, self._engine.url), self._autocommit.connect() as connection:
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)  # noqa: S101 - checked by the constructor
-            try:
-                yield driver
-            except (DatabaseUnavailable, psycopg.OperationalError):
-                if driver.closed:
-                    connection.invalidate()
-                    self._engine.dispose()  # what is pooled beside it broke as well, most likely
-                raise
 
     def _run(
         self, connection: psycopg.Connection[Any], flow: Callable[[], Coroutine[Ask[Any], Any, T]], what: str

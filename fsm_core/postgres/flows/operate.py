@@ -50,6 +50,7 @@ async def cancel_action(wanted: ActionId, note: str) -> None:
 
 async def cancel_machine(name: str, key: str, note: str) -> int:
     """End a machine and cancel its open actions. Returns how many. Raises MachineNotFound, MachineEnded; nothing changed."""
+    await Ask(sql.LOCK, {"fsm": name, "key": key}, len)
     seen = await find(name, key)
     row = await Ask(sql.CANCEL, {"fsm": name, "key": key, "note": note}, one)
     if row is None:

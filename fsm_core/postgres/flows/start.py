@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -21,38 +21,56 @@ if TYPE_CHECKING:
     from fsm_core.registry import AnyMachine, Registry
 
 
-async def start(registry: Registry, machine: AnyMachine, key: str, state: object, limits: Limits) -> Snapshot[Any]:
+@dataclass(frozen=True)
+class Birth:
+    """One call of `start`, over all its tries. `id` is the machine's, made once: a birth found under it is this call's own.
+
+    `wait`: how long to wait for a crossing birth, as lock_timeout; None in a caller's transaction.
+    """
+
+    registry: Registry
+    machine: AnyMachine
+    key: str
+    state: object
+    limits: Limits
+    wait: str | None
+    id: UUID = field(default_factory=lambda: uuid7())  # noqa: PLW0108 - defined below
+
+
+async def start(call: Birth) -> Snapshot[Any]:
     """The new machine's snapshot, or with `duplicate=True` that of the one that is there already.
 
     `state` None: the machine's `initial`. Raises DefinitionError (there is none), UnknownType, InvalidPayload,
     Rejected (by `enter`), StoreError.
     """
-    chosen = machine.initial if state is None else state
+    machine, key = call.machine, call.key
+    chosen = machine.initial if call.state is None else call.state
     if chosen is None:
         raise DefinitionError(f"machine {machine.name!r} has no initial=; start it with a state")
     machine.state_name(chosen)
     address = {"fsm": machine.name, "key": key}
     row = await Ask(sql.READ_BIRTH, address, one)
     if row is not None and row[0] is not None:
-        return _there(registry, row)
+        return _there(call, row)
     at = params.utc(row[10]) if row is not None else None
     blank = Seen(
-        id=uuid7(), machine=machine.name, key=key, version=machine.version, status=MachineStatus.UNBORN, state_name="",
+        id=call.id, machine=machine.name, key=key, version=machine.version, status=MachineStatus.UNBORN, state_name="",
         state="", seq=0, rev=0, inbox=0, at=at, created_at=at, updated_at=at, ended_at=None,  # type: ignore[arg-type]
     )  # fmt: skip
-    unit, snapshot = birth(machine, chosen, blank, limits)
-    if await params.start(unit, "call", uuid4()):
+    unit, snapshot = birth(machine, chosen, blank, call.limits)
+    if await params.start(unit, "call", uuid4(), call.wait):
         return snapshot
     # Somebody was quicker. The statement that waited for them cannot see them; this one can.
     row = await Ask(sql.READ_BIRTH, address, one)
     if row is None or row[0] is None:
         raise MachineNotFound(machine.name, key)
-    return _there(registry, row)
+    return _there(call, row)
 
 
-def _there(registry: Registry, row: Row) -> Snapshot[Any]:
+def _there(call: Birth, row: Row) -> Snapshot[Any]:
     seen = params.seen(row)
-    return replace(Draft(registry.machine(seen.machine, seen.version), seen).snapshot, duplicate=True)
+    found = Draft(call.registry.machine(seen.machine, seen.version), seen).snapshot
+    return replace(found, duplicate=seen.id != call.id)
 
 
 def uuid7() -> UUID:

@@ -45,14 +45,17 @@ SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.s
 )
 
 # Birth: the machine, event 0 and the actions of `enter`. Nothing inserted: it is there; look again in a new statement.
-# Waits for a crossing birth. Index: machines_address.
+# Waits for a crossing birth: as long as `wait` says, which is set first, in the same statement (NULL: the caller's own
+# transaction keeps its setting). Index: machines_address.
 START = Statement(
     "start",
     """
-WITH m AS (
+WITH bound AS MATERIALIZED (
+  SELECT CASE WHEN %(wait)s::text IS NOT NULL THEN set_config('lock_timeout', %(wait)s::text, true) END AS wait),
+m AS (
   INSERT INTO {s}.machines (id, fsm, key, version, status, state_name, state, seq, rev, created_at, updated_at, ended_at)
-  VALUES (%(id)s, %(fsm)s, %(key)s, %(version)s, %(status)s, %(state_name)s, %(state)s::jsonb, 0, 1, %(at)s, %(at)s,
-          CASE WHEN %(ended)s THEN %(at)s::timestamptz END)
+  SELECT %(id)s::uuid, %(fsm)s, %(key)s, %(version)s::int, %(status)s, %(state_name)s, %(state)s::jsonb, 0, 1, %(at)s::timestamptz,
+         %(at)s::timestamptz, CASE WHEN %(ended)s THEN %(at)s::timestamptz END FROM bound WHERE coalesce(bound.wait, '') IS NOT NULL
   ON CONFLICT (fsm, key) DO NOTHING RETURNING id),
 e AS (
   INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, call_id, occurred_at)
@@ -73,15 +76,18 @@ SELECT m.id, (SELECT count(*) FROM ring) FROM m
 """,
 )
 
-# One machine, one event, any number of actions. Guard: rev. Waits for the machine's row. Index: machines_pkey.
+# One machine, one event, any number of actions. Guard: rev. Never waits: whoever holds the row is about to change its rev, and
+# an own transaction's wait is bounded under LOCK only. Index: machines_pkey.
 # A SELECT in WITH that nobody reads does not run: hence the count of ring.
 WRITE_ONE = Statement(
     "write_one",
     """
-WITH m AS (
-  UPDATE {s}.machines SET state = %(state)s::jsonb, state_name = %(state_name)s, version = %(version)s, status = %(status)s,
+WITH l AS MATERIALIZED (
+  SELECT id FROM {s}.machines WHERE id = %(id)s AND rev = %(rev)s FOR NO KEY UPDATE SKIP LOCKED),
+m AS (
+  UPDATE {s}.machines t SET state = %(state)s::jsonb, state_name = %(state_name)s, version = %(version)s, status = %(status)s,
          ended_at = CASE WHEN %(ended)s THEN coalesce(ended_at, %(at)s) END, updated_at = %(at)s, seq = seq + 1, rev = rev + 1
-   WHERE id = %(id)s AND rev = %(rev)s RETURNING id, seq),
+    FROM l WHERE t.id = l.id AND t.rev = %(rev)s RETURNING t.id, t.seq),
 e AS (
   INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, cause, call_id, occurred_at)
   SELECT m.id, m.seq, %(name)s, %(payload)s::jsonb, %(version)s, %(outcome)s, %(source)s, %(cause)s::text,
@@ -132,7 +138,8 @@ bad AS (
 m AS (
   UPDATE {s}.machines t
      SET state = w.state::jsonb, state_name = w.state_name, version = w.version, status = w.status,
-         ended_at = CASE WHEN w.ended THEN coalesce(t.ended_at, w.at) END, updated_at = w.at, seq = w.seq, rev = t.rev + 1,
+         ended_at = CASE WHEN w.ended THEN coalesce(t.ended_at, w.at) END, seq = w.seq, rev = t.rev + 1,
+         updated_at = CASE WHEN w.seq > t.seq THEN w.at ELSE t.updated_at END,
          inbox = t.inbox + w.inbox
     FROM w JOIN lm ON lm.unit = w.unit AND lm.rev = w.rev
    WHERE t.id = lm.id AND t.rev = w.rev AND w.unit NOT IN (SELECT unit FROM bad)
@@ -208,8 +215,8 @@ UNION ALL SELECT NULL FROM {s}.inbox i WHERE i.machine_id = %(id)s AND i.call_id
 """,
 )
 
-# End a machine from outside: it and its open actions are cancelled; what runs is told by its heartbeat. Waits for the
-# machine's row. Index: machines_address, actions_pkey.
+# End a machine from outside: it and its open actions are cancelled; what runs is told by its heartbeat. Comes after LOCK: a
+# statement that waited itself would not see the actions of the one it waited for. Index: machines_address, actions_pkey.
 CANCEL = Statement(
     "cancel",
     """

@@ -1,0 +1,165 @@
+"""What came of an attempt, and what that means for its action. Pure: judging is apart from writing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from fsm_core.codec import decode_named, encode
+from fsm_core.errors import FsmError, InvalidPayload, Permanent, UnknownType
+from fsm_core.types import ActionStatus, Failed
+
+if TYPE_CHECKING:
+    from fsm_core.delivery.ports import Claimed
+    from fsm_core.registry import AnyMachine
+    from fsm_core.retry import Retry
+
+ERROR_TEXT = 2000
+RELEASE_FIRST, RELEASE_MOST = timedelta(seconds=1), timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The effect returned; its events go to the machine together with the action's completion."""
+
+    events: tuple[object, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The attempt failed; the next one is due after `delay`. `kind` is what the attempt is recorded as."""
+
+    error: str
+    delay: timedelta
+    kind: str = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The action failed for good. `started`: False if this attempt was not, because the budget was used up before."""
+
+    error: str
+    started: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """This worker cannot run it; another may. No attempt was made."""
+
+    note: str
+    delay: timedelta
+
+
+Outcome: TypeAlias = Completed | Again | GaveUp | Released
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An attempt's outcome with the claim it belongs to, on its way into the store."""
+
+    claimed: Claimed
+    outcome: Outcome
+
+
+def returned(machine: AnyMachine, events: Sequence[object]) -> Outcome:
+    """What an effect's events mean. An event that the machine does not declare, or that JSON cannot hold, fails for good:
+
+    running the effect again would give the same.
+    """
+    try:
+        for event in events:
+            if isinstance(event, Failed):
+                raise UnknownType(machine.name, "event that an effect may return", "Failed", tuple(machine.events))
+            encode(event, f"event {machine.event_name(event)}")
+    except FsmError as error:
+        return GaveUp(f"the effect returned what cannot be applied: {describe(error)}")
+    return Completed(tuple(events))
+
+
+def raised(retry: Retry, claimed: Claimed, error: BaseException) -> Outcome:
+    """What an effect's exception means by its policy."""
+    if retry.gives_up(error, claimed.used):
+        return GaveUp(describe(error))
+    return _again(retry, claimed, error, "error")
+
+
+def timed_out(retry: Retry, claimed: Claimed, after: timedelta) -> Outcome:
+    """What it means that an attempt was still running after `after`."""
+    error = TimeoutError(f"no answer within {after.total_seconds():g} s")
+    if retry.gives_up(error, claimed.used):
+        return GaveUp(describe(error))
+    return _again(retry, claimed, error, "timed_out")
+
+
+def used_up(retry: Retry, claimed: Claimed) -> GaveUp | None:
+    """Whether the budget was used up before this attempt: attempts that were lost with their workers count."""
+    if claimed.used <= retry.max_attempts:
+        return None
+    return GaveUp(f"all {retry.max_attempts} attempts were lost with their workers", started=False)
+
+
+def unknown(claimed: Claimed, note: str) -> Released:
+    """Nobody here can run it: put it back, seen by whoever asks, for a worker that can; longer each time."""
+    factor = 2 ** min(max(claimed.lost, 0), 6)
+    return Released(note, min(RELEASE_FIRST * factor, RELEASE_MOST))
+
+
+def describe(error: BaseException) -> str:
+    """`Type: message`, at most 2,000 characters, whatever the exception's own str() does. Neither locals nor arguments."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an exception whose str() raises must not take the worker down
+        text = "(its message cannot be shown)"
+    clean = text.replace("\0", "").encode(errors="replace").decode()
+    name = type(error).__name__
+    return (clean if isinstance(error, Permanent) and clean else f"{name}: {clean}" if clean else name)[:ERROR_TEXT]
+
+
+def error_json(message: str) -> str:
+    """The JSON object that the error columns keep."""
+    return msgspec.json.encode({"message": message}).decode()
+
+
+def to_json(machine: AnyMachine, outcome: Completed | GaveUp, failed: object | None) -> str:
+    """An outcome as the action keeps it until it is applied: its events by name, and where the action goes."""
+    events = outcome.events if isinstance(outcome, Completed) else ([] if failed is None else [failed])
+    tree = {
+        "to": str(ActionStatus.COMPLETED if isinstance(outcome, Completed) else ActionStatus.FAILED),
+        "error": None if isinstance(outcome, Completed) else outcome.error,
+        "events": [{"name": machine.event_name(e), "payload": msgspec.Raw(encode(e, "event").encode())} for e in events],
+    }
+    return msgspec.json.encode(tree).decode()
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A kept outcome, read back."""
+
+    to: ActionStatus
+    events: list[dict[str, Any]]
+    error: str | None = None
+
+
+def from_json(machine: AnyMachine, text: str) -> tuple[Known, list[object]]:
+    """A kept outcome and its events. Raises InvalidPayload, UnknownType."""
+    try:
+        known = msgspec.json.decode(text, type=Known)
+    except msgspec.MsgspecError as error:
+        raise InvalidPayload(f"a kept outcome does not fit: {error}") from error
+    payloads = [msgspec.json.encode(entry["payload"]).decode() for entry in known.events]
+    return known, [
+        decode_named(machine, "event", entry["name"], text)
+        for entry, text in zip(known.events, payloads, strict=True)
+    ]
+
+
+def _again(retry: Retry, claimed: Claimed, error: BaseException, kind: str) -> Outcome:
+    try:
+        delay = retry.delay(claimed.used, error)
+    except Exception as bug:  # noqa: BLE001 - a user's wait strategy
+        return GaveUp(f"{describe(error)}; its wait strategy raised {describe(bug)}")
+    return Again(describe(error), delay, kind)

@@ -1,0 +1,166 @@
+"""The two ports that delivery stands on, and the values that cross them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from fsm_core.types import ActionId, ActionStatus
+from fsm_core.unit import Held, Seen, Unit
+
+
+class Claimed(NamedTuple):
+    """An action that this worker was given. `token` is its claim; its ticket, where the `outcome` is known already."""
+
+    id: ActionId
+    token: UUID
+    machine: str
+    key: str
+    version: int
+    action: str
+    payload: str
+    tracked: bool
+    queue: str
+    attempt: int
+    budget_from: int
+    lost: int
+    in_doubt: bool
+    outcome: str | None
+    published_at: datetime
+    started_at: datetime | None
+
+    @property
+    def used(self) -> int:
+        """How many attempts of its budget it has used, this one included."""
+        return self.attempt - self.budget_from
+
+
+class Move(NamedTuple):
+    """A change of an action's status that touches no machine, guarded by the status `want` and the token `mine`.
+
+    delay: from now, by the database's clock. step: added to the attempts. attempt_outcome: what to record of the attempt.
+    """
+
+    id: ActionId
+    want: ActionStatus
+    mine: UUID
+    to: ActionStatus
+    delay: timedelta | None = None
+    step: int = 0
+    attempt_outcome: str | None = None
+    outcome: str | None = None
+    error: str | None = None
+    note: str | None = None
+
+
+class Published(NamedTuple):
+    """A row that was marked as published, for its message."""
+
+    id: ActionId
+    machine: str
+    action: str
+    lost: int
+
+
+class Overdue(NamedTuple):
+    """A row that was published long ago and not claimed."""
+
+    id: ActionId
+    ticket: UUID
+    queue: str
+    tracked: bool
+    published_at: datetime
+    publishes: int
+    machine: str
+    action: str
+
+
+class Queue(NamedTuple):
+    """A queue that live workers serve: their slots in sum, and the newest `published_at` that one of them claimed."""
+
+    slots: int
+    claimed_up_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What goes to the broker: ids and their ticket, never a payload. `label` is what a dashboard shows."""
+
+    ticket: UUID
+    ids: tuple[ActionId, ...]
+    label: str
+
+
+class WorkerStore(Protocol):
+    """What a worker asks of the store."""
+
+    def claim(self, worker: UUID, ids: Sequence[ActionId], ticket: UUID, claim: UUID) -> list[Claimed]:
+        """Start the ids that are published under `ticket`: count the attempt, set the fresh token `claim`."""
+
+    def move(self, moves: Sequence[Move]) -> set[ActionId]:
+        """Make the moves whose guard holds; returns their ids. Never waits for a lock."""
+
+    def read(self, machines: Sequence[UUID]) -> dict[UUID, Seen]:
+        """The machines' rows."""
+
+    def write(self, units: Sequence[Unit]) -> set[int]:
+        """Write units, each all or nothing; returns the positions of those written. Never waits for a lock."""
+
+    def write_alone(self, machine: UUID, decide: Callable[[Seen, Sequence[Held]], Unit]) -> bool:
+        """Decide and write under the machine's lock. Returns False if it stayed locked or a guard missed."""
+
+    def mine(self, ids: Sequence[ActionId], tokens: Sequence[UUID]) -> dict[ActionId, ActionStatus]:
+        """Of those rows that still carry the token: their status."""
+
+    def late(self, action: ActionId, token: UUID, result: str) -> None:
+        """Record a result that came too late with its attempt."""
+
+
+class RelayStore(Protocol):
+    """What a relay asks of the store."""
+
+    def queues(self) -> Mapping[str, Queue]:
+        """The queues that live workers serve."""
+
+    def window(self, queue: str) -> int:
+        """How many rows of the queue are published and not claimed."""
+
+    def publish(self, queue: str, limit: int, ticket: UUID) -> list[Published]:
+        """Mark up to `limit` due rows as published under `ticket`, the most urgent first."""
+
+    def unpublish(self, ids: Sequence[ActionId], ticket: UUID, note: str) -> None:
+        """Take the mark back; no attempt was made."""
+
+    def admit(self, cursor: str) -> tuple[int, str]:
+        """Admit the heads of free lanes after `cursor`; returns how many, and the next cursor ("" at the end)."""
+
+    def mark_dead(self, lease: timedelta) -> int:
+        """Take the leases away that ran out; returns how many."""
+
+    def requeue_dead(self) -> int:
+        """Put back what dead workers were running; returns how many."""
+
+    def overdue(self, queues: Sequence[str], patience: timedelta) -> list[Overdue]:
+        """Rows published and not claimed for longer than patience x 2^publishes."""
+
+    def republish(self, rows: Sequence[Overdue]) -> set[ActionId]:
+        """Count one more publishing under the same ticket (untracked: cancel); returns those whose guard held."""
+
+    def forget_workers(self) -> None:
+        """Delete the rows of workers long gone."""
+
+
+class Broker(Protocol):
+    """What delivery asks of a broker. Every method raises BrokerUnavailable; none waits for long."""
+
+    def publish(self, queue: str, messages: Sequence[Message]) -> None:
+        """Send all, or raise; what was sent before it raised may arrive."""
+
+    def depth(self, queue: str) -> int:
+        """How many messages wait in the queue."""
+
+    def ping(self) -> None:
+        """Raise, if it does not answer."""

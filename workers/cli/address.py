@@ -1,0 +1,46 @@
+"""How the command line names things: `NAME/KEY` for a machine, `<machine uuid>.<seq>.<idx>` for an action."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fsm_core.errors import Refused
+from fsm_core.types import ActionId, key_text
+
+_MAX_SEQ = 2**31 - 1
+_MAX_IDX = 2**15 - 1
+
+
+class BadArgument(Refused):
+    """An argument of the command line makes no sense; nothing was done."""
+
+
+class Address(NamedTuple):
+    """A machine by name and key."""
+
+    name: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.key}"
+
+
+def machine_address(text: str) -> Address:
+    """The machine that `text` (NAME/KEY, split at the first slash) names. Raises BadArgument, InvalidKey."""
+    name, slash, key = text.partition("/")
+    if not name or not slash or not key:
+        raise BadArgument(f"{text!r} is no machine; it is addressed as NAME/KEY, for example door/front")
+    return Address(name, key_text(key))
+
+
+def action_id(text: str) -> ActionId:
+    """The action that `text` names. Raises BadArgument."""
+    try:
+        found = ActionId.parse(text)
+    except ValueError:
+        found = None
+    if found is None or str(found) != text.lower() or found.seq > _MAX_SEQ or found.idx > _MAX_IDX:
+        raise BadArgument(
+            f"{text!r} is no action id; it is <machine uuid>.<seq>.<idx>, as `fsm actions` shows it"
+        )
+    return found

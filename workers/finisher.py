@@ -1,0 +1,167 @@
+"""Committing results in groups as effects finish: whatever is ready goes together, so nobody waits for a slow neighbour."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fsm_core.delivery.finish import Finished, finish, finish_alone, late_json
+from fsm_core.delivery.outcome import Completed, Result, to_json
+from fsm_core.delivery.ports import Move
+from fsm_core.errors import FsmError, StoreError
+from fsm_core.types import ActionStatus
+
+if TYPE_CHECKING:
+    from fsm_core.delivery.ports import WorkerStore
+    from fsm_core.registry import Registry
+
+log = logging.getLogger(__name__)
+
+MOST = 200
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 2.0
+PATIENCE_AT_END = 10.0
+
+
+class Finisher:
+    """A thread that takes results and commits them. on_end: told of each result that needs nothing more.
+
+    No timer: what becomes ready while a group commits is the next group, so an idle worker adds no latency.
+    """
+
+    def __init__(self, store: WorkerStore, registry: Registry, on_end: Callable[[Result], None] = lambda _: None) -> None:
+        self._store = store
+        self._registry = registry
+        self._on_end = on_end
+        self._ready: queue.Queue[Result | None] = queue.Queue()
+        self._stuck: list[tuple[float, int, float, Result]] = []
+        self._order = itertools.count()
+        self._open = 0
+        self._empty = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="fsm-finisher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._thread.start()
+
+    def put(self, result: Result) -> None:
+        """Take one result. Never blocks."""
+        with self._empty:
+            self._open += 1
+        self._ready.put(result)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was put is committed, at most `timeout` seconds. Returns whether it is."""
+        with self._empty:
+            return self._empty.wait_for(lambda: self._open == 0, timeout)
+
+    def stop(self) -> None:
+        """Commit what is left; a result whose machine stays locked is kept with its action, for somebody to apply."""
+        self.flush(PATIENCE_AT_END)
+        self._stopping = True
+        self._ready.put(None)
+        self._thread.join(timeout=PATIENCE_AT_END)
+        self._keep([entry[3] for entry in self._stuck])
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            group = self._group()
+            try:
+                if group:
+                    self._account(finish(self._store, self._registry, group))
+                self._retry_stuck()
+            except StoreError as error:
+                # Any part of the group may be committed: trying it again finds that by its token.
+                log.warning("results wait for the database: %s", error)
+                for result in group:
+                    self._later(result, FIRST_PAUSE)
+                time.sleep(FIRST_PAUSE)
+            except Exception:
+                log.exception("a group of results could not be committed; each is tried alone")
+                for result in group:
+                    self._later(result, FIRST_PAUSE)
+
+    def _group(self) -> list[Result]:
+        """What is ready now, at most 200; waits for the first one, or until a stuck one is due."""
+        pause = max(self._stuck[0][0] - time.monotonic(), 0.001) if self._stuck else None
+        group: list[Result] = []
+        try:
+            first = self._ready.get(timeout=pause)
+            while first is not None:
+                group.append(first)
+                if len(group) == MOST:
+                    break
+                first = self._ready.get_nowait()
+        except queue.Empty:
+            pass
+        return group
+
+    def _retry_stuck(self) -> None:
+        while self._stuck and self._stuck[0][0] <= time.monotonic():
+            _, _, pause, result = heapq.heappop(self._stuck)
+            try:
+                self._account(finish_alone(self._store, self._registry, result), pause)
+            except StoreError:
+                self._later(result, pause)
+                raise
+            except Exception:
+                log.exception("the result of %s could not be committed", result.claimed.id)
+                self._later(result, pause)
+
+    def _later(self, result: Result, pause: float) -> None:
+        longer = min(pause * 2, LONGEST_PAUSE)
+        heapq.heappush(self._stuck, (time.monotonic() + pause, next(self._order), longer, result))
+
+    def _account(self, finished: Finished, pause: float = FIRST_PAUSE) -> None:
+        for result in finished.stuck:
+            self._later(result, pause)
+        for result, bug in finished.broken:
+            claimed = result.claimed
+            log.error(
+                "the result of %s.%s (%s) could not be applied to its machine; it is kept: fsm retry %s",
+                *(claimed.machine, claimed.action, claimed.id, claimed.id), exc_info=bug,
+            )  # fmt: skip
+            self._ended(result)
+        for result in finished.void:
+            self._late(result)
+            self._ended(result)
+        for result in finished.done:
+            self._ended(result)
+
+    def _late(self, result: Result) -> None:
+        claimed = result.claimed
+        log.warning("the result of %s.%s (%s) came too late: its claim is void", claimed.machine, claimed.action, claimed.id)
+        if claimed.outcome is None:
+            self._store.late(claimed.id, claimed.token, late_json(result, self._registry))
+
+    def _ended(self, result: Result) -> None:
+        self._on_end(result)
+        with self._empty:
+            self._open -= 1
+            self._empty.notify_all()
+
+    def _keep(self, results: Sequence[Result]) -> None:
+        """At the end: results that could not be committed are stored with their actions and applied by somebody else."""
+        moves = []
+        for result in results:
+            claimed, outcome = result.claimed, result.outcome
+            if claimed.outcome is not None or not isinstance(outcome, Completed):
+                continue
+            machine = self._registry.machine(claimed.machine, claimed.version)
+            kept = to_json(machine, outcome, None)
+            moves.append(
+                Move(claimed.id, ActionStatus.RUNNING, claimed.token, ActionStatus.PENDING, outcome=kept, note="to be applied")
+            )
+        try:
+            if moves:
+                self._store.move(moves)
+        except FsmError as error:
+            log.error("%d results were lost with this process; their effects run again: %s", len(moves), error)  # noqa: TRY400
+
+

@@ -1,0 +1,104 @@
+"""A process's lease: its row in `workers`, and the heartbeat thread that keeps it."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from fsm_core.errors import StoreError
+from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+
+if TYPE_CHECKING:
+    from workers.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BEATS_PER_LEASE = 3
+BEATS_PER_CENSUS = 10
+
+
+class Lease:
+    """Keeps one row of `workers` alive, by a thread and a connection of its own.
+
+    The id is random per process start: host name and pid collide in containers. If the lease was taken away, all claims
+    made under it are void, and a new id is taken.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        kind: str,
+        queues: Mapping[str, int],
+        known: Mapping[str, Sequence[int]],
+        claimed: Callable[[], Mapping[str, tuple[int, str]]] = dict,
+        on_lost: Callable[[], None] = lambda: None,
+        census: Callable[[PostgresOutbox, UUID], None] = lambda _store, _id: None,
+    ) -> None:
+        self.id = uuid4()
+        self.pid = os.getpid()
+        self._settings = settings
+        self._kind, self._queues, self._known = kind, queues, known
+        self._claimed, self._on_lost, self._census = claimed, on_lost, census
+        self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=1), settings.schema)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="fsm-lease", daemon=True)
+
+    def start(self) -> None:
+        """Register, then beat. Raises StoreError, if the database is not there at the start."""
+        self._register()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the beat and give the lease back, so that nobody waits for it to run out."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        faulthandler.cancel_dump_traceback_later()
+        try:
+            self._store.retire(self.id)
+        except StoreError as error:
+            log.warning("the lease was not given back: %s", error)
+
+    def _register(self) -> None:
+        self._store.register(
+            self.id, self._kind, socket.gethostname(), self.pid, self._queues, self._known, self._settings.lease
+        )
+
+    def _loop(self) -> None:
+        pause = self._settings.lease.total_seconds() / BEATS_PER_LEASE
+        beats = 0
+        while not self._stop.wait(pause):
+            beats += 1
+            # A process whose interpreter is stuck cannot even beat: end it, its supervisor starts another.
+            faulthandler.dump_traceback_later(max(4 * self._settings.lease.total_seconds(), 60), exit=True, file=sys.__stderr__)
+            try:
+                self._beat()
+                if beats % BEATS_PER_CENSUS == 0:
+                    self._census(self._store, self.id)
+            except StoreError as error:
+                log.warning("no heartbeat: %s", error)
+            except Exception:
+                log.exception("the heartbeat failed")
+
+    def _beat(self) -> None:
+        if self._store.beat(self.id, self._settings.lease, self._claimed()):
+            touch(self._settings)
+            return
+        log.error("the lease of worker %s was taken away; what it runs is void", self.id)
+        self._on_lost()
+        self.id = uuid4()
+        self._register()
+
+
+def touch(settings: Settings) -> None:
+    """Say to whoever watches that this process makes progress."""
+    if settings.liveness is not None:
+        settings.liveness.touch()

@@ -1,0 +1,117 @@
+"""A Celery worker as the protocol's *node*: its row, and one runtime in each process that runs effects."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+
+from workers import settings as configuration
+from workers.lease import Lease
+from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from fsm_core.registry import Registry
+    from workers.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """What `workers.install(app)` gives: follows the app's worker through its life by Celery's signals.
+
+    In the pools that run tasks in the worker's own process (threads, solo, gevent) one row and one runtime do; under
+    prefork each child has its own, made after the fork.
+    """
+
+    def __init__(self, app: Celery, settings: Settings | None) -> None:
+        self._app = app
+        self._settings = settings
+        self._registry: Registry | None = None
+        self._runtimes: dict[int, Runtime] = {}
+        self._lock = threading.Lock()
+        self._slots = 1
+        self._forks = False
+        self._own: Lease | None = None
+        self._handlers: list[object] = []
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; read once. Raises ConfigurationError."""
+        if self._settings is None:
+            given = {**configuration.celeryconfig(), **_fsm_names(self._app)}
+            self._settings = configuration.read(given)
+        return self._settings
+
+    @property
+    def registry(self) -> Registry:
+        """The machines and effects of this process; loaded once. Raises ConfigurationError, DefinitionError."""
+        if self._registry is None:
+            self._registry = configuration.load(self.settings.machines)
+            for effects in self._registry.all_effects():
+                if missing := effects.missing():
+                    log.warning("machine %s has no effect for %s here", effects.machine.name, ", ".join(missing))
+        return self._registry
+
+    def listen(self) -> None:
+        """Follow the worker's life: its start, its children, its end."""
+        for signal, handler in (
+            (signals.celeryd_after_setup, self._on_setup),
+            (signals.worker_ready, self._on_ready),
+            (signals.worker_process_shutdown, self._on_child_end),
+            (signals.worker_shutdown, self._on_end),
+        ):
+            signal.connect(handler, weak=False)
+
+    def runtime(self) -> Runtime:
+        """The runtime of this process. Made here and not at import: a child connects after the fork."""
+        pid = os.getpid()
+        found = self._runtimes.get(pid)
+        if found is None:
+            with self._lock:
+                found = self._runtimes.get(pid) or self._made(pid)
+        return found
+
+    def _made(self, pid: int) -> Runtime:
+        inherited = self._forks and self._own is not None and self._own.pid != pid
+        kind, queues = ("child", {}) if inherited or self._forks else ("node", self._queues())
+        runtime = Runtime(self.settings, self.registry, kind=kind, queues=queues, slots=1 if self._forks else self._slots)
+        self._runtimes = {pid: runtime}
+        return runtime
+
+    def _queues(self) -> dict[str, int]:
+        declared = self.settings.queues or {}
+        return {name: int(declared.get(name, self._slots)) for name in self._app.amqp.queues.consume_from}
+
+    def _on_setup(self, instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's untyped worker
+        """Before the pool forks: what cannot work must fail here, with one clear error, and not in each child."""
+        self._forks = "prefork" in type(instance).__module__ or "prefork" in str(instance.pool_cls)
+        self._slots = int(instance.concurrency or 1)
+        _ = self.registry
+
+    def _on_ready(self, **_: object) -> None:
+        if self._forks:
+            self._own = Lease(self.settings, kind="node", queues=self._queues(), known=self.registry.known())
+            self._own.start()
+        else:
+            self.runtime()
+
+    def _on_child_end(self, **_: object) -> None:
+        runtime = self._runtimes.pop(os.getpid(), None)
+        if runtime is not None:
+            runtime.close()
+
+    def _on_end(self, **_: object) -> None:
+        self._on_child_end()
+        if self._own is not None and self._own.pid == os.getpid():
+            self._own.stop()
+
+
+def _fsm_names(app: Celery) -> dict[str, object]:
+    names = ("fsm_machines", "fsm_queues", "fsm_schema", "fsm_lease", "fsm_database_url", "broker_url")
+    return {name: app.conf.get(name) for name in names if app.conf.get(name)}

@@ -1,0 +1,167 @@
+"""The relay process: ticks while there is work, sleeps on the bell while there is none. Any number of them may run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from tenacity import RetryCallState, wait_random_exponential
+
+from fsm_core.delivery.ports import Queue
+from fsm_core.delivery.reconcile import reconcile
+from fsm_core.delivery.relay import Relay, Tick
+from fsm_core.errors import BrokerUnavailable, SchemaError, StoreError
+from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from workers.bell import Bell
+from workers.broker import KombuBroker
+from workers.lease import Lease, touch
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from workers.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+"""Seconds between two looks at queues, lanes, dead workers and lost messages; also the longest sleep."""
+
+LINGER, LINGER_STEP = 0.03, 0.005
+"""After work, look again this often and this long: under load the next row is a moment away."""
+
+FULL_PAUSE = 0.01
+POLL_FIRST, POLL_MOST = 0.002, 0.05
+LOST_PATIENCE = 60.0
+
+
+class RelayProcess:
+    """One relay. `run` returns when `stop` is called, or raises StoreError if the database was away for too long."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        self._settings = settings
+        self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=2), settings.schema)
+        self._broker = KombuBroker(app)
+        self._relay = Relay(self._store, self._broker, uuid4)
+        self._queues: Mapping[str, Queue] = {}
+        self._looked = 0.0
+        self._since = time.monotonic()
+        self._stop = threading.Event()
+        self._poll = POLL_FIRST
+
+    def stop(self) -> None:
+        """Ask `run` to return; from any thread or signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Tick and sleep until stopped."""
+        away: float | None = None
+        attempt = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+        pause = wait_random_exponential(multiplier=0.1, max=5)
+        while not self._stop.is_set():
+            try:
+                self._connected()
+            except SchemaError:
+                raise
+            except StoreError as error:
+                now = time.monotonic()
+                # A connection that worked for a while begins a new count of failures.
+                away = now if away is None or now - self._since > EVERY * 10 else away
+                attempt.attempt_number = 1 if away == now else attempt.attempt_number + 1
+                if now - away > LOST_PATIENCE:
+                    raise
+                log.warning("the database is away: %s", error)
+                self._stop.wait(float(pause(attempt)))
+
+    def _connected(self) -> None:
+        """Tick for as long as the database answers."""
+        bell = Bell(self._settings.database_url, self._settings.schema)
+        lease = Lease(self._settings, kind="relay", queues={}, known={})
+        lease.start()
+        self._since = time.monotonic()
+        self._looked = 0.0
+        try:
+            while not self._stop.is_set():
+                tick = self._tick()
+                touch(self._settings)
+                if tick.broker_down is not None:
+                    log.warning("nothing is published: %s", tick.broker_down)
+                    self._stop.wait(EVERY)
+                elif tick.full and not tick.published:
+                    self._stop.wait(FULL_PAUSE)
+                elif tick.idle:
+                    self._idle(bell)
+        finally:
+            bell.close()
+            lease.stop()
+            self._broker.close()
+
+    def _tick(self) -> Tick:
+        every = time.monotonic() - self._looked >= EVERY
+        if every:
+            self._look()
+        tick = self._relay.tick(self._queues, admit=True)
+        if every:
+            self._relay.shrink(self._queues)
+        return tick
+
+    def _look(self) -> None:
+        """Once a second: who is there, who is dead, what was lost."""
+        self._looked = time.monotonic()
+        self._queues = self._store.queues()
+        lease = self._settings.lease
+        connected_for = time.monotonic() - self._since
+        repaired = reconcile(
+            self._store, self._broker, self._queues, lease=lease, may_bury=connected_for > lease.total_seconds()
+        )
+        if repaired.dead or repaired.requeued or repaired.republished or repaired.dropped:
+            log.info("repaired: %s", repaired)
+        if int(self._looked) % 600 == 0:
+            self._store.forget_workers()
+
+    def _idle(self, bell: Bell) -> None:
+        until = time.monotonic() + LINGER
+        while time.monotonic() < until:
+            if self._stop.wait(LINGER_STEP) or self._has_work():
+                return
+        if bell.sleep(self._has_work, self._longest):
+            self._poll = POLL_FIRST
+            return
+        self._stop.wait(self._poll)
+        self._poll = min(self._poll * 2, POLL_MOST if bell.listens else EVERY)
+
+    def _has_work(self) -> bool:
+        """Look once more, by a tick: what it finds is done."""
+        tick = self._relay.tick(self._queues, admit=True)
+        return not tick.idle or self._stop.is_set()
+
+    def _longest(self) -> float:
+        if self._stop.is_set():
+            return 0
+        due = self._store.next_due(list(self._queues))
+        sleep = EVERY - (time.monotonic() - self._looked)
+        return max(0.0, sleep if due is None else min(sleep, due.total_seconds()))
+
+
+def main(settings: Settings) -> int:
+    """Run one relay until SIGTERM or SIGINT. Returns the exit status: 0, or 1 with a logged reason."""
+    from workers.celery import create_app  # noqa: PLC0415 - reads celeryconfig, which only a process should
+
+    app = create_app()
+    app.conf.broker_url = settings.broker_url
+    process = RelayProcess(settings, app)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: process.stop())
+    log.info("relay %s:%d", socket.gethostname(), os.getpid())
+    try:
+        process.run()
+    except (StoreError, BrokerUnavailable) as error:
+        log.error("the relay gives up: %s", error)  # noqa: TRY400 - the reason is in the message
+        return 1
+    return 0

@@ -1,0 +1,81 @@
+"""What effects share in one process: each `Effects(resources=)` entered once, and one event loop for async effects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from fsm_core.registry import AnyEffects
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """One event loop in one thread, started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the loop and wait for it. Raises what it raises."""
+        return asyncio.run_coroutine_threadsafe(work, self._running()).result()
+
+    def stop(self) -> None:
+        """Stop the loop, if there is one."""
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=5)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="fsm-loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+class Resources:
+    """The resources of every set of effects, entered at first use, left together at the end."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._entered: dict[int, object] = {}
+        self._lock = threading.Lock()
+        self._sync = ExitStack()
+        self._async = AsyncExitStack()
+        self._any_async = False
+
+    def of(self, effects: AnyEffects) -> object:
+        """What the factory's context manager yields. Raises what the factory or entering it raises; then tried again."""
+        with self._lock:
+            if id(effects) not in self._entered:
+                self._entered[id(effects)] = self._enter(effects)
+            return self._entered[id(effects)]
+
+    def close(self) -> None:
+        """Leave them all, the last entered first; what goes wrong is logged."""
+        try:
+            self._sync.close()
+            if self._any_async:
+                self._loop.run(self._async.aclose())
+        except Exception:
+            log.exception("a resource of the effects could not be closed")
+
+    def _enter(self, effects: AnyEffects) -> object:
+        if effects.resources is None:
+            return None
+        manager = effects.resources()
+        if isinstance(manager, AbstractAsyncContextManager):
+            self._any_async = True
+            return self._loop.run(self._async.enter_async_context(manager))
+        return self._sync.enter_context(manager)

@@ -1,0 +1,197 @@
+"""Running effects in one process: claim what can start now, run it outside any transaction, hand the result to the finisher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from fsm_core.delivery.outcome import Completed, Result, unknown
+from fsm_core.delivery.ports import Claimed, Move
+from fsm_core.errors import FsmError, StoreError
+from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from fsm_core.types import ActionId, ActionStatus
+from workers.effect import Runner
+from workers.finisher import Finisher
+from workers.lease import Lease
+
+if TYPE_CHECKING:
+    from fsm_core.registry import Registry
+    from workers.settings import Settings
+
+log = logging.getLogger(__name__)
+
+AHEAD = 0.010
+"""Seconds of work that may be claimed ahead: where effects are this quick, a claim for each would cost more than it saves."""
+
+MOST_AT_ONCE = 50
+
+
+@dataclass
+class Pace:
+    """How long effects last here, on a moving average in seconds."""
+
+    average: float = 1.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def learn(self, seconds: float) -> None:
+        """One more effect lasted so long."""
+        with self.lock:
+            self.average += (seconds - self.average) * 0.1
+
+    @property
+    def ahead(self) -> int:
+        """How many may be claimed beyond what starts now."""
+        return min(int(AHEAD / max(self.average, 1e-6)), MOST_AT_ONCE)
+
+
+class Runtime:
+    """The worker's side of the protocol in one process.
+
+    kind: the row's kind, "node" or "child". queues: queue -> slots, as the row says. slots: effects at once.
+    Raises StoreError at construction, if the database is not there.
+    """
+
+    def __init__(
+        self, settings: Settings, registry: Registry, *, kind: str, queues: Mapping[str, int], slots: int
+    ) -> None:
+        self._registry = registry
+        self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=slots + 2), settings.schema)
+        self._slots = threading.Semaphore(slots)
+        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="fsm-effect")
+        self._pace = Pace()
+        self._claims_lock = threading.Lock()
+        self._claims: Counter[UUID] = Counter()
+        self._claimed: dict[str, tuple[int, str]] = {}
+        self._finisher = Finisher(self._store, registry, self._ended)
+        self._runner = Runner(registry, self._finisher.put, self._abandon if kind == "child" else None)
+        self._lease = Lease(
+            settings, kind=kind, queues=queues, known=registry.known(), claimed=lambda: dict(self._claimed),
+            on_lost=self._runner.void, census=self._census,
+        )  # fmt: skip
+        self._lease.start()
+        self._finisher.start()
+        self._runner.start()
+
+    def handle(self, ticket: UUID, ids: Sequence[ActionId]) -> None:
+        """Run what the message names and is still to be started; the rest is dropped. Returns when the effects ended.
+
+        Claims only what starts now, or is so quick that it as good as does: else a crash would burn attempts of effects
+        that never started.
+        """
+        left = list(ids)
+        while left:
+            slots = self._take(len(left))
+            now, left = left[: slots + self._pace.ahead], left[slots + self._pace.ahead :]
+            try:
+                claimed = self._claim(ticket, now)
+            except StoreError as error:
+                # They stay published under their ticket: the reconciler sends the message again.
+                self._give(slots)
+                log.warning("nothing could be claimed: %s", error)
+                return
+            self._run(claimed, slots)
+
+    def close(self) -> None:
+        """A graceful end: wait for effects, commit what came of them, give the lease back."""
+        self._pool.shutdown(wait=True)
+        self._runner.stop()
+        self._finisher.stop()
+        self._lease.stop()
+
+    def _claim(self, ticket: UUID, ids: Sequence[ActionId]) -> list[Claimed]:
+        claim = uuid4()
+        self._hold(claim, 1)  # before it is in the database: a census in between must not take it for a stray
+        claimed: list[Claimed] = []
+        try:
+            claimed = self._store.claim(self._lease.id, list(dict.fromkeys(ids)), ticket, claim)
+            self._hold(claim, sum(each.tracked and each.outcome is None for each in claimed))
+        finally:
+            self._forget(claim)
+        for each in claimed:
+            count, newest = self._claimed.get(each.queue, (0, ""))
+            self._claimed[each.queue] = count + 1, max(newest, each.published_at.isoformat())
+        return claimed
+
+    def _run(self, claimed: Sequence[Claimed], slots: int) -> None:
+        lanes = [claimed[n::slots] for n in range(slots)]
+        busy = [lane for lane in lanes if lane]
+        self._give(slots - max(len(busy), 0))
+        if len(busy) <= 1:
+            for lane in busy:
+                self._run_lane(lane)
+            return
+        wait([self._pool.submit(self._run_lane, lane) for lane in busy])
+
+    def _run_lane(self, lane: Sequence[Claimed]) -> None:
+        try:
+            for claimed in lane:
+                began = time.monotonic()
+                self._start(claimed)
+                self._pace.learn(time.monotonic() - began)
+        finally:
+            self._give(1)
+
+    def _start(self, claimed: Claimed) -> None:
+        if claimed.outcome is not None:
+            self._finisher.put(Result(claimed, Completed()))
+            return
+        try:
+            self._runner.run(claimed)
+        except FsmError as error:  # nobody here knows its machine, version or action
+            self._release(claimed, error)
+
+    def _release(self, claimed: Claimed, error: FsmError) -> None:
+        if claimed.tracked:
+            self._finisher.put(Result(claimed, unknown(claimed, f"no worker here can run it: {error}")))
+        else:
+            log.error("untracked action %s was lost: %s", claimed.id, error)
+
+    def _take(self, wanted: int) -> int:
+        self._slots.acquire()
+        taken = 1
+        while taken < wanted and self._slots.acquire(blocking=False):
+            taken += 1
+        return taken
+
+    def _give(self, slots: int) -> None:
+        for _ in range(slots):
+            self._slots.release()
+
+    def _ended(self, result: Result) -> None:
+        if result.claimed.outcome is None:
+            self._forget(result.claimed.token)
+
+    def _hold(self, claim: UUID, count: int) -> None:
+        with self._claims_lock:
+            self._claims[claim] += count
+
+    def _forget(self, claim: UUID) -> None:
+        with self._claims_lock:
+            self._claims[claim] -= 1
+            if self._claims[claim] <= 0:
+                del self._claims[claim]
+
+    def _abandon(self) -> None:
+        """A forked child with an effect that cannot be stopped: commit what is known, then end; the pool starts another."""
+        self._finisher.flush(timeout=10)
+        self._lease.stop()
+        os._exit(os.EX_SOFTWARE)
+
+    def _census(self, store: PostgresOutbox, worker: UUID) -> None:
+        """Hand back what the database believes we run and nobody here does: its claim's answer was lost on the way."""
+        strays = [
+            Move(action, ActionStatus.RUNNING, token, ActionStatus.PENDING, attempt_outcome="released")
+            for action, token in store.running(worker)
+            if token not in self._claims
+        ]
+        if strays:
+            log.warning("%d claimed actions never reached this process; they go back", len(strays))
+            store.move(strays)

@@ -1,0 +1,49 @@
+"""The one Celery task: "these actions may be started, here is the ticket"."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from fsm_core.types import ActionId
+from workers.node import Node
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from workers.settings import Settings
+
+TASK = "fsm.run"
+
+log = logging.getLogger(__name__)
+
+
+def install(app: Celery, settings: Settings | None = None) -> Node:
+    """Put the one task into `app`, so that its workers run actions; returns the node that they become.
+
+    settings: where the database is and which machines to load (None: from the environment and the app's own `fsm_*`
+    configuration, read when the first worker starts). A process that only publishes or serves web pages needs no call.
+    """
+    node = Node(app, settings)
+
+    @app.task(name=TASK, ignore_result=True, acks_late=False, track_started=False, typing=False)
+    def run(ticket: object = None, ids: object = None) -> None:
+        parsed = _parsed(ticket, ids)
+        if parsed is not None:
+            node.runtime().handle(*parsed)
+
+    node.listen()
+    return node
+
+
+def _parsed(ticket: object, ids: object) -> tuple[UUID, list[ActionId]] | None:
+    """What a message says, or None. Anybody who reaches the broker can write one: it is no authority, only a hint."""
+    try:
+        if not isinstance(ids, Sequence) or isinstance(ids, str):
+            raise TypeError("ids is no list")
+        return UUID(str(ticket)), [ActionId.parse(str(i)) for i in ids]
+    except (ValueError, TypeError) as error:
+        log.warning("a message that is none of ours was dropped: %s", error)
+        return None
