@@ -16,10 +16,10 @@ import msgspec
 
 from fsm_core.errors import DefinitionError, InvalidPayload, PayloadTooLarge, UnknownType
 from fsm_core.types import Failed
-from fsm_core.unions import Member
 
 if TYPE_CHECKING:
     from fsm_core.machine import Machine
+    from fsm_core.unions import Member
 
 INT_DIGITS = 100
 
@@ -51,7 +51,9 @@ def encode(value: object, what: str, limits: Limits = DEFAULT_LIMITS) -> str:
     """
     text = dump(_builtins(value, what), what, limits)
     if text[0] != "{":
-        raise InvalidPayload(f"{what}: {type(value).__name__} is no JSON object but a {'list' if text[0] == '[' else 'scalar'}")
+        raise InvalidPayload(
+            f"{what}: {type(value).__name__} is no JSON object but a {'list' if text[0] == '[' else 'scalar'}"
+        )
     if not isinstance(value, Failed):
         _decode_text(type(value), text, what)
     return text
@@ -65,26 +67,28 @@ def dump(tree: object, what: str, limits: Limits = DEFAULT_LIMITS) -> str:
     return text
 
 
-def decode(member: Member, text: str, what: str, machine: Machine[Any, Any, Any] | None = None) -> Any:  # noqa: ANN401
-    """The value of class `member` that `text` holds. Raises InvalidPayload. `Failed` needs the machine of its action."""
+def decode(member: Member, text: str, what: str) -> Any:
+    """The value of class `member` that `text` holds. Raises InvalidPayload."""
     if member.of is None:
         return _decode_text(member.cls, text, what)
     try:
-        tree = msgspec.json.decode(text, type=_FailedForm)  # no limits: jsonb writes a payload longer than it was sent
+        tree = msgspec.json.decode(
+            text, type=_FailedForm
+        )  # no limits: jsonb writes a payload longer than it was sent
     except msgspec.MsgspecError as error:
         raise InvalidPayload(f"{what} does not fit Failed: {_first_line(error)}") from error
     return Failed(_decode_text(member.of, bytes(tree.action), f"{what}.action"), tree.error, tree.attempts)
 
 
-def decode_named(machine: Machine[Any, Any, Any], role: str, name: str, text: str) -> Any:  # noqa: ANN401
+def decode_named(machine: Machine[Any, Any, Any], role: str, name: str, text: str) -> Any:
     """The state, event or action (`role`) called `name`. Raises UnknownType if there is none, InvalidPayload."""
     known: dict[str, Member] = getattr(machine, f"{role}s")
     if name not in known:
         raise UnknownType(machine.name, role, name, tuple(known))
-    return decode(known[name], text, f"{role} {name}", machine)
+    return decode(known[name], text, f"{role} {name}")
 
 
-def read_input(machine: Machine[Any, Any, Any], role: str, name: str, text: str) -> Any:  # noqa: ANN401
+def read_input(machine: Machine[Any, Any, Any], role: str, name: str, text: str) -> Any:
     """As `decode_named`, for text from outside: also refuses duplicate and unknown keys, and all that `parse` refuses."""
     tree = parse(text, f"{role} {name}")
     known: dict[str, Member] = getattr(machine, f"{role}s")
@@ -151,11 +155,13 @@ def _decoder(cls: type) -> msgspec.json.Decoder[Any] | None:
         raise DefinitionError(f"{cls.__qualname__} has a field that JSON cannot hold: {error}") from error
 
 
-def _decode_text(cls: type, text: str | bytes, what: str) -> Any:  # noqa: ANN401
+def _decode_text(cls: type, text: str | bytes, what: str) -> Any:
     decoder = _decoder(cls)
     try:
         return cls.model_validate_json(text) if decoder is None else decoder.decode(text)  # type: ignore[attr-defined]
-    except Exception as error:  # the class's own code runs in it (`__post_init__`, validators): whatever it raises
+    except (
+        Exception
+    ) as error:  # the class's own code runs in it (`__post_init__`, validators): whatever it raises
         raise InvalidPayload(f"{what} does not fit {cls.__name__}: {_first_line(error)}") from error
 
 
@@ -174,14 +180,14 @@ def _encode_foreign(value: object) -> object:
 def _builtins(value: object, what: str) -> object:
     if isinstance(value, Failed):
         return {"action": _builtins(value.action, what), "error": value.error, "attempts": value.attempts}
-    _decoder(type(value))
+    _ = _decoder(type(value))
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_encode_foreign)
     except (TypeError, ValueError, NotImplementedError, RecursionError, OverflowError) as error:
         raise InvalidPayload(f"{what} has no JSON form: {_first_line(error)}") from error
 
 
-def _clean(value: Any, path: str, depth: int, left: list[int]) -> Any:  # noqa: ANN401, C901, PLR0912 - one test for each type of JSON
+def _clean(value: Any, path: str, depth: int, left: list[int]) -> Any:  # noqa: C901 - one test for each type of JSON
     """`value` checked and normalised; `left` counts down the values that may still come."""
     kind = type(value)
     left[0] -= 1

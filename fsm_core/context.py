@@ -31,7 +31,7 @@ class Context:
         if known is None:
             # A string seed is hashed with SHA-512: equal in every process, whatever PYTHONHASHSEED is.
             known = self.__dict__["_random"] = Random(f"{self.id}.{self.seq}")  # noqa: S311 - reproducible on purpose
-        return known  # type: ignore[no-any-return]
+        return known
 
     def uuid(self) -> UUID:
         """A UUID (version 4 in form) drawn from `random`: new with each call, the same in every replay."""

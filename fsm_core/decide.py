@@ -43,7 +43,9 @@ def advance(machine: Machine[S, E, A], state: S, event: E, ctx: Context | None =
         raise TypeError(f"{edge.signature.place} asks for a Context; pass ctx=")
     after, actions = _taken_apart(edge, out) if type(out) is tuple else (out, [])
     if type(after) not in edge.results:
-        raise TransitionError(f"{edge.signature.place} gave {type(after).__name__}, which its signature does not name")
+        raise TransitionError(
+            f"{edge.signature.place} gave {type(after).__name__}, which its signature does not name"
+        )
     if machine.final and type(state) in machine.final and after != state:
         raise TransitionError(f"{edge.signature.place} left the final state {type(state).__name__}")
     if type(after) is not type(state):

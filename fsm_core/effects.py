@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import NoneType, UnionType
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, cast, get_args, 
 from fsm_core.errors import DefinitionError
 from fsm_core.retry import Retry
 from fsm_core.signature import place, read
-from fsm_core.types import ActionId
 from fsm_core.unions import members
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
     from fsm_core.machine import Machine
+    from fsm_core.types import ActionId
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -86,7 +87,9 @@ class Effects(Generic[R]):
         *,
         resources: Callable[[], AbstractContextManager[R]] | Callable[[], AbstractAsyncContextManager[R]],
     ) -> None: ...
-    def __init__(self, machine: Machine[Any, Any, Any], *, resources: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, machine: Machine[Any, Any, Any], *, resources: Callable[[], Any] | None = None
+    ) -> None:
         self.machine = machine
         self.resources = resources
         self._effects: dict[str, Effect] = {}
@@ -147,7 +150,12 @@ class Effects(Generic[R]):
         return tuple(name for name in self.machine.actions if name not in self._effects)
 
     def _declare(
-        self, function: Callable[..., Any], table: dict[str, Effect], what: str, retry: Retry, timeout: timedelta
+        self,
+        function: Callable[..., Any],
+        table: dict[str, Effect],
+        what: str,
+        retry: Retry,
+        timeout: timedelta,
     ) -> None:
         signature = read(function, what=what, takes=1, extra=Attempt)
         where = f"machine {self.machine.name!r}: {what} {signature.place}"
@@ -167,7 +175,9 @@ class Effects(Generic[R]):
                 continue
             for member in members(part, where):
                 if member.of is not None:
-                    raise DefinitionError(f"{where}: {member.name} is made by the engine; an effect raises instead")
+                    raise DefinitionError(
+                        f"{where}: {member.name} is made by the engine; an effect raises instead"
+                    )
                 if member.key not in {m.key for m in self.machine.events.values()}:
                     raise DefinitionError(f"{where}: {member.name} is no declared event of the machine")
 
@@ -180,7 +190,9 @@ class _Act(Generic[R]):
         @overload
         def __call__(self, function: Callable[[Act], Out], /) -> Callable[[Act], Out]: ...
         @overload
-        def __call__(self, function: Callable[[Act, Attempt[R]], Out], /) -> Callable[[Act, Attempt[R]], Out]: ...
+        def __call__(
+            self, function: Callable[[Act, Attempt[R]], Out], /
+        ) -> Callable[[Act, Attempt[R]], Out]: ...
         def __call__(self, function: Any, /) -> Any: ...
 
 

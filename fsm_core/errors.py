@@ -74,7 +74,9 @@ class DuplicateMachine(DefinitionError):
     """Two machines of one name and version are registered in one process."""
 
     def __init__(self, name: str, version: int) -> None:
-        super().__init__(f"two machines are called {name!r}, version {version}; rows could not tell them apart")
+        super().__init__(
+            f"two machines are called {name!r}, version {version}; rows could not tell them apart"
+        )
         self.name = name
         self.version = version
 
@@ -138,7 +140,9 @@ class UnknownType(Refused):
     """`got` is not one of the machine's states, events or actions (`role` says which)."""
 
     def __init__(self, machine: str, role: str, got: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"{got} is no {role} of machine {machine!r} (declared: {', '.join(known) or 'none'})")
+        super().__init__(
+            f"{got} is no {role} of machine {machine!r} (declared: {', '.join(known) or 'none'})"
+        )
         self.machine = machine
         self.role = role
         self.got = got

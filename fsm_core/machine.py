@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 from fsm_core.errors import DefinitionError, TransitionError, UnknownType
 from fsm_core.signature import Result, Signature, emitted, place, read, result
@@ -14,8 +14,6 @@ from fsm_core.unions import Member, members
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
     from typing_extensions import TypeVar as DefaultTypeVar
-
-    from fsm_core.context import Context
 
     A = DefaultTypeVar("A", default=Any)
 else:
@@ -70,7 +68,7 @@ class Machine(Generic[S, E, A]):
     Raises DefinitionError if the declaration is wrong. Source: finito's FSM trait; Erlang's gen_statem for `unhandled`.
     """
 
-    def __init__(  # noqa: PLR0913 - a declaration: every argument but the name is by keyword
+    def __init__(
         self,
         name: str,
         *,
@@ -110,6 +108,13 @@ class Machine(Generic[S, E, A]):
         if initial is not None and type(initial) not in self._state_types:
             raise DefinitionError(f"{here}: initial= is a {_describe(initial)}, no declared state")
 
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, item: object) -> object:
+            """`Machine[S, E]` is `Machine[S, E, Never]`; the TypeVar's own default needs Python 3.13."""
+            pair = isinstance(item, tuple) and len(item) == 2  # noqa: PLR2004 - states and events
+            return super().__class_getitem__((*item, Never) if pair else item)
+
     def __repr__(self) -> str:
         return f"Machine({self.name!r}, version={self.version})"
 
@@ -139,10 +144,14 @@ class Machine(Generic[S, E, A]):
         signature = read(function, what="enter", takes=1)
         where = f"machine {self.name!r}: enter {signature.place}"
         self._known(emitted(signature.returns, where), self._action_types, "action", where)
-        for state in self._known(members(signature.hints[0], where), self._state_types, "state", where):
+        states = self._known(members(signature.hints[0], where), self._state_types, "state", where)
+        for state in states:
             if (other := self._tables.entries.get(state.cls)) is not None:
-                raise DefinitionError(f"{where}: state {state.name} is entered by {other.signature.place} already")
-            self._tables.entries[state.cls] = Entry(function, signature.context, signature)  # type: ignore[arg-type]
+                raise DefinitionError(
+                    f"{where}: state {state.name} is entered by {other.signature.place} already"
+                )
+        entry = Entry(function, signature.context, signature)  # type: ignore[arg-type]
+        self._tables.entries.update({state.cls: entry for state in states})
         return function
 
     def route(self, function: F, /) -> F:
@@ -155,10 +164,11 @@ class Machine(Generic[S, E, A]):
         where = f"machine {self.name!r}: route {signature.place}"
         if signature.returns is not Route:
             raise DefinitionError(f"{where}: the result is Route")
-        for action in self._known(members(signature.hints[0], where), self._action_types, "action", where):
+        actions = self._known(members(signature.hints[0], where), self._action_types, "action", where)
+        for action in actions:
             if (other := self._tables.routes.get(action.cls)) is not None:
                 raise DefinitionError(f"{where}: action {action.name} is routed by {place(other)} already")
-            self._tables.routes[action.cls] = function  # type: ignore[assignment]
+        self._tables.routes.update({action.cls: function for action in actions})  # type: ignore[misc]
         return function
 
     # Looking up
@@ -231,7 +241,9 @@ class Machine(Generic[S, E, A]):
 
     def _open(self, what: str) -> None:
         if self._frozen:
-            raise DefinitionError(f"machine {self.name!r} is in use; declare {what} functions in its own module")
+            raise DefinitionError(
+                f"machine {self.name!r} is in use; declare {what} functions in its own module"
+            )
 
     def _declare(self, function: F, table: dict[tuple[type, object], Edge], what: str) -> F:
         self._open(what)
@@ -251,7 +263,7 @@ class Machine(Generic[S, E, A]):
                     raise DefinitionError(
                         f"{where}: ({state.name}, {event.name}) is taken by {other.signature.place} already"
                     )
-                table[state.cls, event.key] = edge
+        table.update({(state.cls, event.key): edge for state in states for event in events})
         return function
 
     def _known(self, found: Sequence[Member], known: object, role: str, where: str) -> Sequence[Member]:
@@ -276,7 +288,9 @@ def _by_name(form: object, where: str) -> dict[str, Member]:
     named: dict[str, Member] = {}
     for member in members(form, where):
         if member.name in named:
-            raise DefinitionError(f"{where}: two classes are called {member.name!r}; rows could not tell them apart")
+            raise DefinitionError(
+                f"{where}: two classes are called {member.name!r}; rows could not tell them apart"
+            )
         named[member.name] = member
     return named
 
@@ -295,4 +309,6 @@ def _check_failed(machine: Machine[Any, Any, Any], here: str) -> None:
     actions = {m.cls: m for m in machine.actions.values()}
     for event in machine.events.values():
         if event.of is not None and not (event.of in actions and actions[event.of].tracked):
-            raise DefinitionError(f"{here}: {event.name} can never come: no tracked action of that type is declared")
+            raise DefinitionError(
+                f"{here}: {event.name} can never come: no tracked action of that type is declared"
+            )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fsm_core.codec import prepare
 from fsm_core.effects import Effects
 from fsm_core.errors import DefinitionError, DuplicateMachine, UnknownMachine
 from fsm_core.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 AnyMachine: TypeAlias = Machine[Any, Any, Any]
 AnyEffects: TypeAlias = Effects[Any]
@@ -39,7 +41,9 @@ class Registry:
         if isinstance(entry, Effects):
             other = self._effects.setdefault(address, entry)
             if other is not entry:
-                raise DefinitionError(f"machine {machine.name!r} version {machine.version} has two sets of effects")
+                raise DefinitionError(
+                    f"machine {machine.name!r} version {machine.version} has two sets of effects"
+                )
 
     def machine(self, name: str, version: int) -> AnyMachine:
         """The machine of that name and version. Raises UnknownMachine."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,12 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 from fsm_core.errors import DefinitionError, Permanent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tenacity import RetryCallState
 
     Wait: TypeAlias = Callable[[RetryCallState], float | int | timedelta]
     """A tenacity wait strategy: seconds (or a timedelta) after the attempt that its argument describes."""
 
 MAX_WAIT = timedelta(days=30)
+MOST_ATTEMPTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Retry:
     never: tuple[type[Exception], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_attempts <= 10_000:
-            raise DefinitionError(f"max_attempts is 1 to 10000, not {self.max_attempts}")
+        if not 1 <= self.max_attempts <= MOST_ATTEMPTS:
+            raise DefinitionError(f"max_attempts is 1 to {MOST_ATTEMPTS}, not {self.max_attempts}")
 
     def gives_up(self, error: BaseException, attempt: int) -> bool:
         """Whether attempt number `attempt` (from 1), which raised `error`, was the last."""
@@ -41,13 +43,17 @@ class Retry:
 
     def delay(self, attempt: int, error: BaseException | None = None) -> timedelta:
         """How long to wait after attempt number `attempt`, which raised `error`: 0 to 30 days."""
-        from tenacity import RetryCallState, wait_exponential_jitter  # noqa: PLC0415 - web apps never wait
+        from tenacity import RetryCallState, wait_exponential_jitter
 
         call = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
         call.attempt_number = attempt
         if error is not None:
-            call.set_exception((type(error), error, error.__traceback__))  # type: ignore[arg-type]
+            call.set_exception((type(error), error, error.__traceback__))
         wait = self.wait or wait_exponential_jitter(initial=1, max=300)
         pause = wait(call)
-        pause = pause if isinstance(pause, timedelta) else timedelta(seconds=min(float(pause), MAX_WAIT.total_seconds()))
+        pause = (
+            pause
+            if isinstance(pause, timedelta)
+            else timedelta(seconds=min(float(pause), MAX_WAIT.total_seconds()))
+        )
         return min(max(pause, timedelta(0)), MAX_WAIT)

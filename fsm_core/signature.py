@@ -55,7 +55,7 @@ def caller() -> FrameType:
 
     The one place that looks: a bare decorator and a called one are a different number of frames away.
     """
-    frame = sys._getframe(1)  # noqa: SLF001 - the documented way to a caller's local names
+    frame = sys._getframe(1)  # noqa: SLF001 - the way to a caller's local names
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fsm_core."):
         frame = frame.f_back
     return frame
@@ -70,12 +70,14 @@ def read(function: Callable[..., Any], *, what: str, takes: int, extra: type | N
     if inspect.iscoroutinefunction(function) and extra in (Context, None):
         raise DefinitionError(f"{here}: transitions are plain functions; read before, act in an effect")
     hints = _hints(function, here)
-    parameters = [p for p in inspect.signature(function).parameters.values()]
+    parameters = list(inspect.signature(function).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     most = takes + (extra is not None)
     if len(positional) != len(parameters) or not takes <= len(positional) <= most:
-        raise DefinitionError(f"{here}: takes {takes} positional parameters" + (
-            f" and may take a {extra.__name__} after them" if extra is not None else ""))
+        raise DefinitionError(
+            f"{here}: takes {takes} positional parameters"
+            + (f" and may take a {extra.__name__} after them" if extra is not None else "")
+        )
     for parameter in positional:
         if parameter.name not in hints:
             raise DefinitionError(f"{here}: parameter {parameter.name!r} has no annotation")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Generic, Literal, NamedTuple, TypeAlias, TypeVar, Union
 from uuid import UUID
@@ -12,6 +10,9 @@ from uuid import UUID
 from fsm_core.errors import InvalidKey, TransitionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     from typing_extensions import TypeVar as DefaultTypeVar
 
     _S = DefaultTypeVar("_S")
@@ -73,7 +74,7 @@ class Decision(NamedTuple, Generic[S_co, A_co]):
     """What `advance` answers: the state after the event, and the actions in the order of emission."""
 
     state: S_co
-    actions: list[A_co]  # type: ignore[misc]  # a list, so that a test reads like the formula
+    actions: list[A_co]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,9 @@ class Route:
             if text is None:
                 continue
             if type(text) is not str or not 0 < len(text) <= MAX_KEY or not text.isprintable():
-                raise TransitionError(f"Route: {name}= is 1 to {MAX_KEY} printable characters, not {text!r:.100}")
+                raise TransitionError(
+                    f"Route: {name}= is 1 to {MAX_KEY} printable characters, not {text!r:.100}"
+                )
 
 
 class MachineStatus(StrEnum):

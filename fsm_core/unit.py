@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID
 
 import msgspec
 
@@ -21,6 +20,7 @@ from fsm_core.types import ActionId, ActionStatus, MachineStatus, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from fsm_core.machine import Machine
 
@@ -137,7 +137,9 @@ class Unit:
     @property
     def plain(self) -> bool:
         """One event and nothing but its actions: the fast statement does."""
-        return len(self.events) == 1 and not (self.held or self.taken or self.endings) and len(self.dedup) <= 1
+        return (
+            len(self.events) == 1 and not (self.held or self.taken or self.endings) and len(self.dedup) <= 1
+        )
 
 
 class Draft:
@@ -167,7 +169,13 @@ class Draft:
         )  # fmt: skip
 
     def apply(
-        self, event: object, source: str, *, cause: str | None = None, call_id: UUID | None = None, dedup: Dedup | None = None
+        self,
+        event: object,
+        source: str,
+        *,
+        cause: str | None = None,
+        call_id: UUID | None = None,
+        dedup: Dedup | None = None,
     ) -> None:
         """Take `event`: a new event of the log with its actions, or a held one under the policy "defer".
 
@@ -181,7 +189,9 @@ class Draft:
             raise MachineEnded(unit.seen.machine, unit.seen.key, unit.status)
         taken = machine.takes(self.state, event)
         if not taken and machine.unhandled == "defer":
-            self._hold(Held(None, name, payload, machine.version, source, cause, dedup and dedup.key, call_id), dedup)
+            self._hold(
+                Held(None, name, payload, machine.version, source, cause, dedup and dedup.key, call_id), dedup
+            )
             return
         seq = unit.seq + 1
         decision = advance(machine, self.state, event, context(unit.seen, seq))
@@ -219,8 +229,12 @@ class Draft:
     def _record_refused(self, held: Held, known: Dedup | None, reason: str) -> None:
         unit = self._unit
         unit.seq += 1
-        plain = reason.replace("\0", "").encode(errors="replace").decode()  # a reason may quote what the database refuses
-        unit.events.append(NewEvent(unit.seq, *held[1:4], "ignored", held.source, held.cause, held.call_id, plain))
+        plain = (
+            reason.replace("\0", "").encode(errors="replace").decode()
+        )  # a reason may quote what the database refuses
+        unit.events.append(
+            NewEvent(unit.seq, *held[1:4], "ignored", held.source, held.cause, held.call_id, plain)
+        )
         if known is not None:
             unit.dedup.append(known._replace(seq=unit.seq))
 
@@ -257,7 +271,16 @@ def birth(
     unit = Unit(seen, machine.version, status, name, text, 0)
     unit.actions += rows(machine, seen.id, 0, decision.actions, limits)
     snapshot: Snapshot[Any] = Snapshot(
-        seen.machine, seen.key, seen.id, machine.version, state, 0, status, seen.at, seen.at, seen.at if unit.ended else None
+        seen.machine,
+        seen.key,
+        seen.id,
+        machine.version,
+        state,
+        0,
+        status,
+        seen.at,
+        seen.at,
+        seen.at if unit.ended else None,
     )
     return unit, snapshot
 

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 15000}
+KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15000,
+}
 
 
 class Bell:
@@ -37,13 +43,17 @@ class Bell:
         self._schema = schema
         url = engine_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
         try:
-            self._connection: psycopg.Connection[Any] = psycopg.connect(url, autocommit=True, connect_timeout=5, **KEEPALIVES)
+            self._connection: psycopg.Connection[Any] = psycopg.connect(
+                url, autocommit=True, connect_timeout=5, **KEEPALIVES
+            )
             self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel(schema))))
             self.listens = self._echo()
         except psycopg.Error as error:
             raise typed(error) from error
         if not self.listens:
-            log.warning("LISTEN does not reach this connection (PgBouncer in transaction mode?); polling instead")
+            log.warning(
+                "LISTEN does not reach this connection (PgBouncer in transaction mode?); polling instead"
+            )
 
     def close(self) -> None:
         """Close the connection, and with it drop the bell."""

@@ -6,21 +6,23 @@ a wiped broker (bindings and all) takes messages again at once.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from amqp.exceptions import NotFound as QueueNotFound
 from kombu.exceptions import KombuError
 
-from fsm_core.delivery.ports import Message
 from fsm_core.errors import BrokerUnavailable
 from workers.task import TASK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from celery import Celery
     from kombu import Connection, Producer
+
+    from fsm_core.delivery.ports import Message
 
 _PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
 
@@ -77,12 +79,10 @@ class KombuBroker:
         """Close the connection; the next call opens another."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
-            try:
+            with contextlib.suppress(Exception):  # it may be broken, which is why it is closed
                 connection.release()
-            except Exception:  # noqa: BLE001, S110 - a broken connection may fail to close, which is what was wanted
-                pass
 
-    @contextmanager
+    @contextlib.contextmanager
     def _asking(self) -> Iterator[Connection]:
         try:
             if self._connection is None:

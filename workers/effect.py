@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,8 @@ from fsm_core.errors import UnknownMachine, UnknownType
 from workers.resources import Loop, Resources
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fsm_core.delivery.ports import Claimed
     from fsm_core.registry import AnyEffects, AnyMachine, Registry
 
@@ -42,8 +43,10 @@ class Run:
 
 
 class Runner:
-    """Runs effects in one process. put: takes what came of an attempt. on_overdue: called after an effect that cannot be
-    stopped was given up (None: its thread is left behind).
+    """Runs effects in one process.
+
+    put: takes what came of an attempt. on_overdue: called after an effect that cannot be stopped was given up (None: its
+    thread is left behind).
     """
 
     def __init__(
@@ -81,7 +84,9 @@ class Runner:
             raise UnknownMachine(f"{claimed.machine} (with effects)", claimed.version, self._registry.names())
         effect = effects.effect(claimed.action)
         if effect is None:
-            raise UnknownType(claimed.machine, "action with an effect here", claimed.action, tuple(machine.actions))
+            raise UnknownType(
+                claimed.machine, "action with an effect here", claimed.action, tuple(machine.actions)
+            )
         action = decode_named(machine, "action", claimed.action, claimed.payload)
         run = Run(claimed, effect, time.monotonic() + effect.timeout.total_seconds())
         if not effect.is_async:
@@ -91,9 +96,9 @@ class Runner:
             outcome = self._attempt(machine, effects, run, action)
         finally:
             self._watched.pop(id(run), None)
-        run.settle()  # too late is decided by the store, which knows whether the claim is still ours
+        late = not run.settle()
         if claimed.tracked:
-            self._put(Result(claimed, outcome))
+            self._put(Result(claimed, outcome, late))
 
     def void(self) -> None:
         """The lease was lost: what runs goes on, but its results will be refused."""
@@ -114,9 +119,11 @@ class Runner:
             return returned(machine, results(self._call(effect, action, attempt)))
         except _Overdue:
             return timed_out(effect.retry, claimed, effect.timeout)
-        except BaseException as error:  # noqa: BLE001 - whatever an effect raises is its attempt's outcome
+        except BaseException as error:
             if not claimed.tracked:
-                log.exception("untracked action %s (%s.%s) failed", claimed.id, claimed.machine, claimed.action)
+                log.exception(
+                    "untracked action %s (%s.%s) failed", claimed.id, claimed.machine, claimed.action
+                )
             return raised(effect.retry, claimed, error)
 
     def _described(self, run: Run, resources: object) -> Attempt[Any]:
@@ -143,14 +150,19 @@ class Runner:
 
     def _give_up(self, run: Run) -> None:
         self._watched.pop(id(run), None)
-        log.error("effect of %s.%s (%s) overran its timeout", run.claimed.machine, run.claimed.action, run.claimed.id)
+        log.error(
+            "effect of %s.%s (%s) overran its timeout",
+            run.claimed.machine,
+            run.claimed.action,
+            run.claimed.id,
+        )
         if run.claimed.tracked:
             self._put(Result(run.claimed, timed_out(run.effect.retry, run.claimed, run.effect.timeout)))
         if self._on_overdue is not None:
             self._on_overdue()
 
 
-class _Overdue(Exception):  # noqa: N818 - a signal, never shown
+class _Overdue(Exception):
     """The attempt's own timeout, told apart from a TimeoutError of the effect's."""
 
 

@@ -8,7 +8,6 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fsm_core.delivery.finish import Finished, finish, finish_alone, late_json
@@ -18,6 +17,8 @@ from fsm_core.errors import FsmError, StoreError
 from fsm_core.types import ActionStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from fsm_core.delivery.ports import WorkerStore
     from fsm_core.registry import Registry
 
@@ -34,7 +35,9 @@ class Finisher:
     No timer: what becomes ready while a group commits is the next group, so an idle worker adds no latency.
     """
 
-    def __init__(self, store: WorkerStore, registry: Registry, on_end: Callable[[Result], None] = lambda _: None) -> None:
+    def __init__(
+        self, store: WorkerStore, registry: Registry, on_end: Callable[[Result], None] = lambda _: None
+    ) -> None:
         self._store = store
         self._registry = registry
         self._on_end = on_end
@@ -136,7 +139,12 @@ class Finisher:
 
     def _late(self, result: Result) -> None:
         claimed = result.claimed
-        log.warning("the result of %s.%s (%s) came too late: its claim is void", claimed.machine, claimed.action, claimed.id)
+        log.warning(
+            "the result of %s.%s (%s) came too late: its claim is void",
+            claimed.machine,
+            claimed.action,
+            claimed.id,
+        )
         if claimed.outcome is None:
             self._store.late(claimed.id, claimed.token, late_json(result, self._registry))
 
@@ -156,12 +164,19 @@ class Finisher:
             machine = self._registry.machine(claimed.machine, claimed.version)
             kept = to_json(machine, outcome, None)
             moves.append(
-                Move(claimed.id, ActionStatus.RUNNING, claimed.token, ActionStatus.PENDING, outcome=kept, note="to be applied")
+                Move(
+                    claimed.id,
+                    ActionStatus.RUNNING,
+                    claimed.token,
+                    ActionStatus.PENDING,
+                    outcome=kept,
+                    note="to be applied",
+                )
             )
         try:
             if moves:
                 self._store.move(moves)
         except FsmError as error:
-            log.error("%d results were lost with this process; their effects run again: %s", len(moves), error)  # noqa: TRY400
-
-
+            log.error(
+                "%d results were lost with this process; their effects run again: %s", len(moves), error
+            )

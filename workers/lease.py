@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -16,6 +15,8 @@ from fsm_core.errors import StoreError
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from workers.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,13 @@ class Lease:
 
     def _register(self) -> None:
         self._store.register(
-            self.id, self._kind, socket.gethostname(), self.pid, self._queues, self._known, self._settings.lease
+            self.id,
+            self._kind,
+            socket.gethostname(),
+            self.pid,
+            self._queues,
+            self._known,
+            self._settings.lease,
         )
 
     def _loop(self) -> None:
@@ -78,7 +85,7 @@ class Lease:
         while not self._stop.wait(pause):
             beats += 1
             # A process whose interpreter is stuck cannot even beat: end it, its supervisor starts another.
-            faulthandler.dump_traceback_later(max(4 * self._settings.lease.total_seconds(), 60), exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(max(4 * self._settings.lease.total_seconds(), 60), exit=True)
             try:
                 self._beat()
                 if beats % BEATS_PER_CENSUS == 0:

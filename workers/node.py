@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
+
+from fsm_core.errors import FsmError, StoreError
 
 from workers import settings as configuration
 from workers.lease import Lease
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from uuid import UUID
+
     from celery import Celery
+
+    from fsm_core.types import ActionId
 
     from fsm_core.registry import Registry
     from workers.settings import Settings
@@ -55,7 +63,9 @@ class Node:
             self._registry = configuration.load(self.settings.machines)
             for effects in self._registry.all_effects():
                 if missing := effects.missing():
-                    log.warning("machine %s has no effect for %s here", effects.machine.name, ", ".join(missing))
+                    log.warning(
+                        "machine %s has no effect for %s here", effects.machine.name, ", ".join(missing)
+                    )
         return self._registry
 
     def listen(self) -> None:
@@ -77,10 +87,18 @@ class Node:
                 found = self._runtimes.get(pid) or self._made(pid)
         return found
 
+    def handle(self, ticket: UUID, ids: Sequence[ActionId]) -> None:
+        """Run what a message names. Without the database its ids stay published, and the message is sent again."""
+        try:
+            self.runtime().handle(ticket, ids)
+        except StoreError as error:
+            log.warning("a message had to be dropped, its actions stay published: %s", error)
+
     def _made(self, pid: int) -> Runtime:
-        inherited = self._forks and self._own is not None and self._own.pid != pid
-        kind, queues = ("child", {}) if inherited or self._forks else ("node", self._queues())
-        runtime = Runtime(self.settings, self.registry, kind=kind, queues=queues, slots=1 if self._forks else self._slots)
+        kind = "child" if self._forks else "node"
+        queues = {} if self._forks else self._queues()
+        slots = 1 if self._forks else self._slots
+        runtime = Runtime(self.settings, self.registry, kind=kind, queues=queues, slots=slots)
         self._runtimes = {pid: runtime}
         return runtime
 
@@ -88,18 +106,21 @@ class Node:
         declared = self.settings.queues or {}
         return {name: int(declared.get(name, self._slots)) for name in self._app.amqp.queues.consume_from}
 
-    def _on_setup(self, instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's untyped worker
+    def _on_setup(self, instance: Any, **_: object) -> None:
         """Before the pool forks: what cannot work must fail here, with one clear error, and not in each child."""
         self._forks = "prefork" in type(instance).__module__ or "prefork" in str(instance.pool_cls)
         self._slots = int(instance.concurrency or 1)
-        _ = self.registry
+        with _or_exit():
+            self.registry.names()
 
     def _on_ready(self, **_: object) -> None:
-        if self._forks:
-            self._own = Lease(self.settings, kind="node", queues=self._queues(), known=self.registry.known())
-            self._own.start()
-        else:
-            self.runtime()
+        with _or_exit():
+            if self._forks:
+                known = self.registry.known()
+                self._own = Lease(self.settings, kind="node", queues=self._queues(), known=known)
+                self._own.start()
+            else:
+                self.runtime()
 
     def _on_child_end(self, **_: object) -> None:
         runtime = self._runtimes.pop(os.getpid(), None)
@@ -110,6 +131,16 @@ class Node:
         self._on_child_end()
         if self._own is not None and self._own.pid == os.getpid():
             self._own.stop()
+
+
+@contextmanager
+def _or_exit() -> Iterator[None]:
+    """A worker that cannot work ends with one line: Celery logs what its signals' handlers raise, and goes on."""
+    try:
+        yield
+    except FsmError as error:
+        log.critical("this worker cannot start: %s", error)
+        raise SystemExit(1) from error
 
 
 def _fsm_names(app: Celery) -> dict[str, object]:

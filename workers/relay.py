@@ -8,13 +8,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tenacity import RetryCallState, wait_random_exponential
 
-from fsm_core.delivery.ports import Queue
 from fsm_core.delivery.reconcile import reconcile
 from fsm_core.delivery.relay import Relay, Tick
 from fsm_core.errors import BrokerUnavailable, SchemaError, StoreError
@@ -24,8 +22,11 @@ from workers.broker import KombuBroker
 from workers.lease import Lease, touch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celery import Celery
 
+    from fsm_core.delivery.ports import Queue
     from workers.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,11 @@ class RelayProcess:
         lease = self._settings.lease
         connected_for = time.monotonic() - self._since
         repaired = reconcile(
-            self._store, self._broker, self._queues, lease=lease, may_bury=connected_for > lease.total_seconds()
+            self._store,
+            self._broker,
+            self._queues,
+            lease=lease,
+            may_bury=connected_for > lease.total_seconds(),
         )
         if repaired.dead or repaired.requeued or repaired.republished or repaired.dropped:
             log.info("repaired: %s", repaired)
@@ -151,7 +156,7 @@ class RelayProcess:
 
 def main(settings: Settings) -> int:
     """Run one relay until SIGTERM or SIGINT. Returns the exit status: 0, or 1 with a logged reason."""
-    from workers.celery import create_app  # noqa: PLC0415 - reads celeryconfig, which only a process should
+    from workers.celery import create_app
 
     app = create_app()
     app.conf.broker_url = settings.broker_url
@@ -162,6 +167,6 @@ def main(settings: Settings) -> int:
     try:
         process.run()
     except (StoreError, BrokerUnavailable) as error:
-        log.error("the relay gives up: %s", error)  # noqa: TRY400 - the reason is in the message
+        log.error("the relay gives up: %s", error)  # noqa: TRY400 - why is in the message
         return 1
     return 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from fsm_core.registry import AnyEffects
 
 T = TypeVar("T")

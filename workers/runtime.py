@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,6 +22,8 @@ from workers.finisher import Finisher
 from workers.lease import Lease
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from fsm_core.registry import Registry
     from workers.settings import Settings
 

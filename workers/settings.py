@@ -17,7 +17,6 @@ from fsm_core.errors import ConfigurationError
 from fsm_core.machine import Machine
 from fsm_core.registry import AnyEffects, AnyMachine, Registry
 
-
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 DEFAULT_LEASE = 15.0
 
@@ -75,7 +74,11 @@ def celeryconfig() -> Mapping[str, object]:
         if error.name == name:
             return {}
         raise
-    return {key: value for key, value in vars(module).items() if key.islower() and not isinstance(value, ModuleType)}
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if key.islower() and not isinstance(value, ModuleType)
+    }
 
 
 def load(entries: Iterable[str]) -> Registry:
@@ -98,7 +101,9 @@ def _resolve(entry: str) -> AnyMachine | AnyEffects:
     except AttributeError as error:
         raise ConfigurationError(f"fsm_machines: {entry!r}: {error}") from error
     if not isinstance(found, Machine | Effects):
-        raise ConfigurationError(f"fsm_machines: {entry!r} is a {type(found).__name__}, not a Machine or Effects")
+        raise ConfigurationError(
+            f"fsm_machines: {entry!r} is a {type(found).__name__}, not a Machine or Effects"
+        )
     return found
 
 

@@ -28,12 +28,14 @@ def install(app: Celery, settings: Settings | None = None) -> Node:
     """
     node = Node(app, settings)
 
-    @app.task(name=TASK, ignore_result=True, acks_late=False, track_started=False, typing=False)
     def run(ticket: object = None, ids: object = None) -> None:
         parsed = _parsed(ticket, ids)
-        if parsed is not None:
-            node.runtime().handle(*parsed)
+        if parsed is None:
+            log.warning("a message that is none of ours was dropped")
+        else:
+            node.handle(*parsed)
 
+    app.task(name=TASK, ignore_result=True, acks_late=False, track_started=False, typing=False)(run)
     node.listen()
     return node
 
@@ -42,8 +44,7 @@ def _parsed(ticket: object, ids: object) -> tuple[UUID, list[ActionId]] | None:
     """What a message says, or None. Anybody who reaches the broker can write one: it is no authority, only a hint."""
     try:
         if not isinstance(ids, Sequence) or isinstance(ids, str):
-            raise TypeError("ids is no list")
+            return None
         return UUID(str(ticket)), [ActionId.parse(str(i)) for i in ids]
-    except (ValueError, TypeError) as error:
-        log.warning("a message that is none of ours was dropped: %s", error)
+    except (ValueError, TypeError):
         return None

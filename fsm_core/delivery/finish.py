@@ -7,7 +7,6 @@ transition fails its own action only, and keeps the effect's result with it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,6 +39,7 @@ from fsm_core.types import ActionId, ActionStatus, Failed
 from fsm_core.unit import Draft, Ending, Held, Seen, Unit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from fsm_core.registry import AnyMachine, Registry
@@ -66,8 +66,8 @@ def finish(store: WorkerStore, registry: Registry, results: Sequence[Result]) ->
 
     Trying the same results again is safe: what is committed already is found by its token.
     """
-    finished = Finished()
-    moves, by_machine = _sort(registry, results)
+    finished = Finished(void=[result for result in results if result.late])
+    moves, by_machine = _sort(registry, [result for result in results if not result.late])
     _move(store, moves, finished)
     if by_machine:
         _write(store, registry, by_machine, finished)
@@ -105,7 +105,9 @@ def finish_alone(store: WorkerStore, registry: Registry, result: Result) -> Fini
     return finished
 
 
-def _sort(registry: Registry, results: Sequence[Result]) -> tuple[list[tuple[Result, Move]], dict[UUID, list[Result]]]:
+def _sort(
+    registry: Registry, results: Sequence[Result]
+) -> tuple[list[tuple[Result, Move]], dict[UUID, list[Result]]]:
     """What only moves an action, and what concerns its machine."""
     moves: list[tuple[Result, Move]] = []
     by_machine: dict[UUID, list[Result]] = defaultdict(list)
@@ -129,7 +131,9 @@ def _as_move(registry: Registry, result: Result) -> Move | None:
         )  # fmt: skip
     if isinstance(outcome, Released):
         step = 0 if claimed.outcome is not None else -1
-        return Move(claimed.id, want, claimed.token, ActionStatus.PENDING, outcome.delay, step, note=outcome.note)
+        return Move(
+            claimed.id, want, claimed.token, ActionStatus.PENDING, outcome.delay, step, note=outcome.note
+        )
     if claimed.outcome is not None:
         return None
     if isinstance(outcome, GaveUp):
@@ -268,9 +272,9 @@ def _unwritten(store: WorkerStore, results: Sequence[Result], finished: Finished
         status = mine.get(result.claimed.id)
         if status == _want(result.claimed):
             finished.stuck.append(result)
-        elif status in (ActionStatus.COMPLETED, ActionStatus.FAILED):
-            finished.done.append(result)
-        elif status is ActionStatus.PENDING and isinstance(result.outcome, Again | Released):
+        elif status in (ActionStatus.COMPLETED, ActionStatus.FAILED) or (
+            status is ActionStatus.PENDING and isinstance(result.outcome, Again | Released)
+        ):
             finished.done.append(result)
         else:
             finished.void.append(result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,6 +13,8 @@ from fsm_core.errors import FsmError, InvalidPayload, Permanent, UnknownType
 from fsm_core.types import ActionStatus, Failed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fsm_core.delivery.ports import Claimed
     from fsm_core.registry import AnyMachine
     from fsm_core.retry import Retry
@@ -64,17 +65,21 @@ class Result:
 
     claimed: Claimed
     outcome: Outcome
+    late: bool = False
+    """Whether the clock has ended this attempt before its effect returned."""
 
 
 def returned(machine: AnyMachine, events: Sequence[object]) -> Outcome:
-    """What an effect's events mean. An event that the machine does not declare, or that JSON cannot hold, fails for good:
+    """What an effect's events mean.
 
-    running the effect again would give the same.
+    An event that the machine does not declare, or that JSON cannot hold, fails for good: again would give the same.
     """
     try:
         for event in events:
             if isinstance(event, Failed):
-                raise UnknownType(machine.name, "event that an effect may return", "Failed", tuple(machine.events))
+                raise UnknownType(
+                    machine.name, "event that an effect may return", "Failed", tuple(machine.events)
+                )
             encode(event, f"event {machine.event_name(event)}")
     except FsmError as error:
         return GaveUp(f"the effect returned what cannot be applied: {describe(error)}")
@@ -117,7 +122,9 @@ def describe(error: BaseException) -> str:
         text = "(its message cannot be shown)"
     clean = text.replace("\0", "").encode(errors="replace").decode()
     name = type(error).__name__
-    return (clean if isinstance(error, Permanent) and clean else f"{name}: {clean}" if clean else name)[:ERROR_TEXT]
+    return (clean if isinstance(error, Permanent) and clean else f"{name}: {clean}" if clean else name)[
+        :ERROR_TEXT
+    ]
 
 
 def error_json(message: str) -> str:
@@ -131,7 +138,10 @@ def to_json(machine: AnyMachine, outcome: Completed | GaveUp, failed: object | N
     tree = {
         "to": str(ActionStatus.COMPLETED if isinstance(outcome, Completed) else ActionStatus.FAILED),
         "error": None if isinstance(outcome, Completed) else outcome.error,
-        "events": [{"name": machine.event_name(e), "payload": msgspec.Raw(encode(e, "event").encode())} for e in events],
+        "events": [
+            {"name": machine.event_name(e), "payload": msgspec.Raw(encode(e, "event").encode())}
+            for e in events
+        ],
     }
     return msgspec.json.encode(tree).decode()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from fsm_core.types import ActionId, ActionStatus
-from fsm_core.unit import Held, Seen, Unit
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+    from fsm_core.types import ActionId, ActionStatus
+    from fsm_core.unit import Held, Seen, Unit
 
 
 class Claimed(NamedTuple):

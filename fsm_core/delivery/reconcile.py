@@ -7,7 +7,6 @@ ticket, and less often each time. A queue that nobody serves is not touched at a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from fsm_core.delivery.ports import Broker, Message, Overdue, Queue, RelayStore
 from fsm_core.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PATIENCE = timedelta(seconds=5)
 """How long a published row may go unclaimed before anybody asks why."""

@@ -6,20 +6,20 @@ queue: priority is decided in Postgres, a wiped broker costs one window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from fsm_core.delivery.ports import Broker, Message, Published, Queue, RelayStore
 from fsm_core.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from uuid import UUID
 
 MOST_IDS = 50
 WINDOW_LEAST_PER_SLOT = 4
 WINDOW_MOST = 2000
+TWICE = 2
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Window:
         """Learn from one tick: found under half full twice running while there was more to send, it doubles."""
         limited = published == room and room > 0
         self.hungry = self.hungry + 1 if limited and taken * 2 < self.size else 0
-        if self.hungry >= 2:  # noqa: PLR2004 - twice running
+        if self.hungry >= TWICE:
             self.size, self.hungry = min(self.size * 2, WINDOW_MOST), 0
 
     def full(self, slots: int) -> None:

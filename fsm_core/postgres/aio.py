@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +10,6 @@ import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying
 
-from fsm_core.codec import Limits
 from fsm_core.errors import DatabaseUnavailable, UnsupportedConnection
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run_async
@@ -22,13 +19,15 @@ from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import look, operate
 from fsm_core.postgres.flows import start as starting
 from fsm_core.postgres.store import LOCK_TIMEOUT
-from fsm_core.registry import AnyEffects, AnyMachine
 from fsm_core.types import ActionId, ActionRecord, HistoryEntry, Key, MachineRecord, Snapshot, key_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+    from datetime import timedelta
 
+    from fsm_core.codec import Limits
     from fsm_core.machine import Machine
+    from fsm_core.registry import AnyEffects, AnyMachine
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -49,8 +48,12 @@ class AsyncPostgresStore(Base):
         lock_timeout: timedelta = LOCK_TIMEOUT,
     ) -> None:
         if not isinstance(engine, AsyncEngine) or engine.dialect.driver != "psycopg":
-            raise UnsupportedConnection("AsyncPostgresStore takes an AsyncEngine on postgresql+psycopg:// (psycopg 3)")
-        super().__init__(engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout)
+            raise UnsupportedConnection(
+                "AsyncPostgresStore takes an AsyncEngine on postgresql+psycopg:// (psycopg 3)"
+            )
+        super().__init__(
+            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout
+        )
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -65,7 +68,9 @@ class AsyncPostgresStore(Base):
         """As `PostgresStore.start`; `session` is an AsyncSession, AsyncConnection or psycopg AsyncConnection."""
         name = self._started(machine, key)
         wait = self._lock_wait if session is None else None
-        flow = partial(starting.start, starting.Birth(self.registry, machine, name, state, self._limits, wait))
+        flow = partial(
+            starting.start, starting.Birth(self.registry, machine, name, state, self._limits, wait)
+        )
         return await self._once(f"start {machine.name}/{name}", flow, session)
 
     async def advance(
@@ -92,7 +97,9 @@ class AsyncPostgresStore(Base):
         """As `PostgresStore.get`."""
         self.registry.add(machine)
         text = key_text(key)
-        return await self._once(f"get {machine.name}/{text}", partial(look.get, self.registry, machine.name, text))
+        return await self._once(
+            f"get {machine.name}/{text}", partial(look.get, self.registry, machine.name, text)
+        )
 
     async def history(self, machine: AnyMachine | str, key: Key) -> list[HistoryEntry]:
         """As `PostgresStore.history`."""
@@ -103,7 +110,12 @@ class AsyncPostgresStore(Base):
         return await self._once("record", partial(look.record, name_of(machine), key_text(key)))
 
     async def machines(
-        self, name: str | None = None, *, status: str | None = None, state: str | None = None, limit: int = 100
+        self,
+        name: str | None = None,
+        *,
+        status: str | None = None,
+        state: str | None = None,
+        limit: int = 100,
     ) -> list[MachineRecord]:
         """As `PostgresStore.machines`."""
         return await self._once("machines", partial(look.machines, name, status, state, limit))
@@ -120,7 +132,9 @@ class AsyncPostgresStore(Base):
     ) -> list[ActionRecord]:
         """As `PostgresStore.actions`."""
         text = None if key is None else key_text(key)
-        flow = partial(look.actions, status=status, name=machine, key=text, action=action, queue=queue, limit=limit)
+        flow = partial(
+            look.actions, status=status, name=machine, key=text, action=action, queue=queue, limit=limit
+        )
         return await self._once("actions", flow)
 
     async def action(self, action_id: ActionId) -> ActionRecord:
@@ -144,7 +158,9 @@ class AsyncPostgresStore(Base):
         async with self._connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
                 try:
-                    return await self._run(connection, partial(advancing.advance, call, locked=False), call.what)
+                    return await self._run(
+                        connection, partial(advancing.advance, call, locked=False), call.what
+                    )
                 except advancing.Conflict:
                     call.tried_at = None
                     self._heat(call)
@@ -177,7 +193,7 @@ class AsyncPostgresStore(Base):
         with from_sqlalchemy(what, self._engine.url):
             async with self._autocommit.connect() as connection:
                 driver = (await connection.get_raw_connection()).driver_connection
-                assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - checked by the constructor
+                assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - the stores check their engine
                 try:
                     yield driver
                 except (DatabaseUnavailable, psycopg.OperationalError):
@@ -187,7 +203,10 @@ class AsyncPostgresStore(Base):
                     raise
 
     async def _run(
-        self, connection: psycopg.AsyncConnection[Any], flow: Callable[[], Coroutine[Ask[Any], Any, T]], what: str
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        flow: Callable[[], Coroutine[Ask[Any], Any, T]],
+        what: str,
     ) -> T:
         with self._told(what):
             return await run_async(connection, self.schema, flow())

@@ -63,7 +63,9 @@ def run(connection: psycopg.Connection[Any], schema: str, flow: Coroutine[Ask[An
             resume = partial(flow.throw, _chained(error))
 
 
-async def run_async(connection: psycopg.AsyncConnection[Any], schema: str, flow: Coroutine[Ask[Any], Any, T]) -> T:
+async def run_async(
+    connection: psycopg.AsyncConnection[Any], schema: str, flow: Coroutine[Ask[Any], Any, T]
+) -> T:
     """As `run`, asynchronously."""
     resume: Callable[[], Ask[Any]] = partial(flow.send, None)
     while True:

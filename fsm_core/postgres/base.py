@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy.engine import URL
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fsm_core.codec import DEFAULT_LIMITS, Limits
-from fsm_core.errors import DatabaseUnavailable, Deadlock, InvalidKey, SerializationConflict, StoreError, UnknownType
+from fsm_core.errors import (
+    DatabaseUnavailable,
+    Deadlock,
+    InvalidKey,
+    SerializationConflict,
+    StoreError,
+    UnknownType,
+)
 from fsm_core.postgres.ask import Ask
 from fsm_core.postgres.flows.advance import Call, Conflict
 from fsm_core.postgres.statements import machines as sql
@@ -22,6 +26,10 @@ from fsm_core.registry import AnyEffects, AnyMachine, Registry
 from fsm_core.types import Failed, Key, key_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import timedelta
+
+    from sqlalchemy.engine import URL
     from tenacity.retry import retry_base
     from tenacity.stop import stop_base
     from tenacity.wait import wait_base
@@ -30,6 +38,7 @@ HOT_FOR = 1.0
 """Seconds for which a machine that had a conflict is locked at once: optimism costs more than it saves there."""
 
 MAX_DEDUP_KEY = 255
+MOST_HOT = 10_000
 
 
 class Base:
@@ -73,7 +82,7 @@ class Base:
         return until is not None and time.monotonic() < until
 
     def _heat(self, call: Call) -> None:
-        if len(self._hot) > 10_000:  # noqa: PLR2004 - a bound, not a tuning
+        if len(self._hot) > MOST_HOT:
             self._hot.clear()
         self._hot[call.machine.name, call.key] = time.monotonic() + HOT_FOR
 
@@ -95,12 +104,12 @@ class Base:
     @staticmethod
     def _policy() -> dict[str, Any]:
         """How an own transaction is tried again: the decision is pure and nothing ran, so deciding again is safe."""
-        retry: retry_base = retry_if_exception_type((SerializationConflict, Deadlock, DatabaseUnavailable, Conflict))
+        retry: retry_base = retry_if_exception_type(
+            (SerializationConflict, Deadlock, DatabaseUnavailable, Conflict)
+        )
         stop: stop_base = stop_after_attempt(6)
         wait: wait_base = wait_random_exponential(multiplier=0.02, max=1)
         return {"retry": retry, "stop": stop, "wait": wait, "reraise": True}
-
-
 
 
 def name_of(machine: AnyMachine | str) -> str:

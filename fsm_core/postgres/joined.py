@@ -14,7 +14,9 @@ from fsm_core.errors import StoreError, UnsupportedConnection
 from fsm_core.postgres.failures import from_sqlalchemy
 
 SyncTransaction: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
-AsyncTransaction: TypeAlias = AsyncSession | async_scoped_session[Any] | AsyncConnection | psycopg.AsyncConnection[Any]
+AsyncTransaction: TypeAlias = (
+    AsyncSession | async_scoped_session[Any] | AsyncConnection | psycopg.AsyncConnection[Any]
+)
 
 
 def connection(given: SyncTransaction) -> psycopg.Connection[Any]:
@@ -34,7 +36,9 @@ def connection(given: SyncTransaction) -> psycopg.Connection[Any]:
                     target.begin()
                 found = target.connection.driver_connection
         if not isinstance(found, psycopg.Connection):
-            raise UnsupportedConnection(_advice(given, found, "a Session, a SQLAlchemy Connection or a psycopg Connection"))
+            raise UnsupportedConnection(
+                _advice(given, found, "a Session, a SQLAlchemy Connection or a psycopg Connection")
+            )
         _in_transaction(found)
     except StoreError:
         if begun and isinstance(target, Session | Connection):
@@ -58,7 +62,9 @@ async def async_connection(given: AsyncTransaction) -> psycopg.AsyncConnection[A
                 found = (await target.get_raw_connection()).driver_connection
         if not isinstance(found, psycopg.AsyncConnection):
             raise UnsupportedConnection(
-                _advice(given, found, "an AsyncSession, a SQLAlchemy AsyncConnection or a psycopg AsyncConnection")
+                _advice(
+                    given, found, "an AsyncSession, a SQLAlchemy AsyncConnection or a psycopg AsyncConnection"
+                )
             )
         _in_transaction(found)
     except StoreError:
@@ -75,4 +81,6 @@ def _in_transaction(found: psycopg.Connection[Any] | psycopg.AsyncConnection[Any
 
 def _advice(given: object, found: object, wanted: str) -> str:
     below = "" if found is given else f", which ends at {type(found).__module__}.{type(found).__qualname__}"
-    return f"session= is {type(given).__module__}.{type(given).__qualname__}{below}; give {wanted}, on psycopg 3"
+    return (
+        f"session= is {type(given).__module__}.{type(given).__qualname__}{below}; give {wanted}, on psycopg 3"
+    )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
 
 from sqlalchemy import Engine, create_engine, event
 
@@ -19,12 +17,19 @@ from fsm_core.postgres.own import Own
 from fsm_core.postgres.statements import machines, outbox, relay
 from fsm_core.postgres.urls import engine_url, shown
 from fsm_core.types import ActionId, ActionStatus
-from fsm_core.unit import Held, Seen, Unit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
+
     import psycopg
 
+    from fsm_core.unit import Held, Seen, Unit
+
 T = TypeVar("T")
+
+LANES_A_PASS = 500
+"""How many lanes one pass of admission looks at, as the statement has it."""
 
 LOCK_WAIT = "200ms"
 """Far below deadlock_timeout (1 s): if our order of locks meets the application's, it is the worker that yields."""
@@ -115,7 +120,13 @@ class PostgresOutbox:
 
     def late(self, action: ActionId, token: UUID, result: str) -> None:
         """See `WorkerStore.late`."""
-        key = {"machine": action.machine_id, "seq": action.seq, "idx": action.idx, "token": token, "result": result}
+        key = {
+            "machine": action.machine_id,
+            "seq": action.seq,
+            "idx": action.idx,
+            "token": token,
+            "result": result,
+        }
         self._ask("record a late result", Ask(outbox.LATE, key, len))
 
     # A relay's side
@@ -143,7 +154,9 @@ class PostgresOutbox:
 
     def unpublish(self, ids: Sequence[ActionId], ticket: UUID, note: str) -> None:
         """See `RelayStore.unpublish`."""
-        self._ask("unpublish", Ask(relay.UNPUBLISH, {**params.keys(ids), "ticket": ticket, "note": note}, len))
+        self._ask(
+            "unpublish", Ask(relay.UNPUBLISH, {**params.keys(ids), "ticket": ticket, "note": note}, len)
+        )
 
     def admit(self, cursor: str) -> tuple[int, str]:
         """See `RelayStore.admit`."""
@@ -152,7 +165,7 @@ class PostgresOutbox:
             if not await Ask(relay.ADMISSION, {}, lambda rows: rows[0][0]):
                 return 0, cursor  # another relay is at it
             admitted, last, looked = await Ask(relay.ADMIT, {"cursor": cursor}, lambda rows: rows[0])
-            return admitted, last if looked == 500 else ""  # noqa: PLR2004 - as in the statement
+            return admitted, last if looked == LANES_A_PASS else ""
 
         with self._own.connected("admit") as connection, connection.transaction():
             return run(connection, self.schema, flow())
@@ -181,7 +194,9 @@ class PostgresOutbox:
 
     def next_due(self, queues: Sequence[str]) -> timedelta | None:
         """How long until the next row of `queues` becomes due (negative: it is); None: none waits."""
-        seconds = self._ask("next due", Ask(relay.NEXT_DUE, {"queues": list(queues)}, lambda rows: rows[0][0]))
+        seconds = self._ask(
+            "next due", Ask(relay.NEXT_DUE, {"queues": list(queues)}, lambda rows: rows[0][0])
+        )
         return None if seconds is None else timedelta(seconds=seconds)
 
     def forget_workers(self) -> None:
@@ -190,7 +205,7 @@ class PostgresOutbox:
 
     # The processes' own rows
 
-    def register(  # noqa: PLR0913 - one argument per column
+    def register(
         self, worker: UUID, kind: str, host: str, pid: int, queues: Mapping[str, int], known: Mapping[str, Sequence[int]],
         lease: timedelta,
     ) -> None:  # fmt: skip

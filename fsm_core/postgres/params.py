@@ -144,10 +144,13 @@ def record(row: Row, attempts: Sequence[AttemptRecord] = ()) -> ActionRecord:
     """The action of an ACTIONS row; its last attempt, where it is not among `attempts`, is made from the row itself."""
     status, number, started = ActionStatus(row[5]), row[8], _utc_or_none(row[14])
     known = list(attempts)
-    if started is not None and number > 0 and status in (ActionStatus.RUNNING, ActionStatus.COMPLETED, ActionStatus.FAILED):
-        if not any(a.number == number for a in known):
-            outcome = None if status is ActionStatus.RUNNING else status.value
-            known.append(AttemptRecord(number, outcome, started, _utc_or_none(row[11]), row[12]))
+    if (
+        started is not None
+        and number > 0
+        and status in (ActionStatus.RUNNING, ActionStatus.COMPLETED, ActionStatus.FAILED)
+    ) and not any(a.number == number for a in known):
+        outcome = None if status is ActionStatus.RUNNING else status.value
+        known.append(AttemptRecord(number, outcome, started, _utc_or_none(row[11]), row[12]))
     return ActionRecord(
         id=ActionId(row[0], row[1], row[2]), name=row[3], payload=msgspec.json.decode(row[4]), status=status, tracked=row[6],
         queue=row[7], attempt=number, created_at=utc(row[9]), run_at=utc(row[10]), finished_at=_utc_or_none(row[11]),
@@ -157,4 +160,6 @@ def record(row: Row, attempts: Sequence[AttemptRecord] = ()) -> ActionRecord:
 
 def attempt(row: Row) -> tuple[ActionId, AttemptRecord]:
     """An ATTEMPTS row with the action it belongs to."""
-    return ActionId(row[0], row[1], row[2]), AttemptRecord(row[3], row[4], utc(row[5]), _utc_or_none(row[6]), row[7])
+    return ActionId(row[0], row[1], row[2]), AttemptRecord(
+        row[3], row[4], utc(row[5]), _utc_or_none(row[6]), row[7]
+    )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
-from sqlalchemy import Engine
 from tenacity import Retrying
 
-from fsm_core.codec import Limits
 from fsm_core.errors import UnsupportedConnection
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run
@@ -20,13 +16,17 @@ from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import look, operate
 from fsm_core.postgres.flows import start as starting
 from fsm_core.postgres.own import Own
-from fsm_core.registry import AnyEffects, AnyMachine
 from fsm_core.types import ActionId, ActionRecord, HistoryEntry, Key, MachineRecord, Snapshot, key_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+    import psycopg
+    from sqlalchemy import Engine
+
+    from fsm_core.codec import Limits
     from fsm_core.machine import Machine
+    from fsm_core.registry import AnyEffects, AnyMachine
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -60,7 +60,9 @@ class PostgresStore(Base):
             raise UnsupportedConnection(
                 f"the engine's driver is {engine.dialect.driver}; create it with postgresql+psycopg:// (psycopg 3)"
             )
-        super().__init__(engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout)
+        super().__init__(
+            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout
+        )
         self._own = Own(engine)
 
     # The verbs
@@ -81,7 +83,9 @@ class PostgresStore(Base):
         """
         name = self._started(machine, key)
         wait = self._lock_wait if session is None else None
-        flow = partial(starting.start, starting.Birth(self.registry, machine, name, state, self._limits, wait))
+        flow = partial(
+            starting.start, starting.Birth(self.registry, machine, name, state, self._limits, wait)
+        )
         return self._once(f"start {machine.name}/{name}", flow, session)
 
     def advance(
@@ -128,7 +132,12 @@ class PostgresStore(Base):
         return self._once("record", partial(look.record, name_of(machine), key_text(key)))
 
     def machines(
-        self, name: str | None = None, *, status: str | None = None, state: str | None = None, limit: int = 100
+        self,
+        name: str | None = None,
+        *,
+        status: str | None = None,
+        state: str | None = None,
+        limit: int = 100,
     ) -> list[MachineRecord]:
         """Machines by name, status and name of state; the last changed first, at most `limit`."""
         return self._once("machines", partial(look.machines, name, status, state, limit))
@@ -145,7 +154,9 @@ class PostgresStore(Base):
     ) -> list[ActionRecord]:
         """Actions by status, machine, key, name and queue; the oldest first, at most `limit`."""
         text = None if key is None else key_text(key)
-        flow = partial(look.actions, status=status, name=machine, key=text, action=action, queue=queue, limit=limit)
+        flow = partial(
+            look.actions, status=status, name=machine, key=text, action=action, queue=queue, limit=limit
+        )
         return self._once("actions", flow)
 
     def action(self, action_id: ActionId) -> ActionRecord:
@@ -177,7 +188,9 @@ class PostgresStore(Base):
                 try:
                     return self._run(connection, partial(advancing.advance, call, locked=False), call.what)
                 except advancing.Conflict:
-                    call.tried_at = None  # the guard missed: nothing was written, there is nothing to look for
+                    call.tried_at = (
+                        None  # the guard missed: nothing was written, there is nothing to look for
+                    )
                     self._heat(call)
             with connection.transaction():
                 self._run(connection, self._lock_timeout, call.what)
@@ -208,5 +221,3 @@ class PostgresStore(Base):
     ) -> T:
         with self._told(what):
             return run(connection, self.schema, flow())
-
-

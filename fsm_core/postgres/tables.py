@@ -92,7 +92,9 @@ def _machines(metadata: MetaData) -> None:
         _time("updated_at"),
         _time("ended_at", nullable=True),
         UniqueConstraint("fsm", "key", name="machines_address"),
-        CheckConstraint("status IN ('unborn', 'live', 'done', 'failed', 'cancelled')", name="machines_status"),
+        CheckConstraint(
+            "status IN ('unborn', 'live', 'done', 'failed', 'cancelled')", name="machines_status"
+        ),
         CheckConstraint("(status = 'unborn') = (state IS NULL)", name="machines_born_with_a_state"),
         CheckConstraint("(state IS NULL) = (state_name IS NULL)", name="machines_state_is_named"),
         CheckConstraint(f"(ended_at IS NOT NULL) = (status IN {ENDED})", name="machines_ended_when_ended"),
@@ -169,21 +171,37 @@ def _actions(metadata: MetaData) -> None:
         ),
         CheckConstraint("priority BETWEEN 0 AND 9", name="actions_priority"),
         CheckConstraint("tracked OR status <> 'running'", name="actions_untracked_never_runs_twice"),
-        CheckConstraint("status <> 'blocked' OR lane IS NOT NULL OR limit_name IS NOT NULL", name="actions_blocked_by_what"),
-        CheckConstraint("status <> 'published' OR (token IS NOT NULL AND published_at IS NOT NULL)", name="actions_has_ticket"),
+        CheckConstraint(
+            "status <> 'blocked' OR lane IS NOT NULL OR limit_name IS NOT NULL",
+            name="actions_blocked_by_what",
+        ),
+        CheckConstraint(
+            "status <> 'published' OR (token IS NOT NULL AND published_at IS NOT NULL)",
+            name="actions_has_ticket",
+        ),
         CheckConstraint(
             "status <> 'running' OR (token IS NOT NULL AND worker_id IS NOT NULL AND started_at IS NOT NULL)",
             name="actions_has_claim",
         ),
-        CheckConstraint(f"(finished_at IS NOT NULL) = (status IN {FINISHED})", name="actions_finished_when_finished"),
+        CheckConstraint(
+            f"(finished_at IS NOT NULL) = (status IN {FINISHED})", name="actions_finished_when_finished"
+        ),
         CheckConstraint("budget_from <= attempt", name="actions_budget_from_the_past"),
         *_is_object("actions", "payload", "outcome", "error"),
         *_counts("actions", "seq", "idx", "attempt", "budget_from", "lost", "publishes"),
         postgresql_with={"fillfactor": 90, "autovacuum_vacuum_scale_factor": 0.02},
     )
     column = table.c
-    Index("actions_due", column.queue, column.priority, column.run_at, postgresql_where=text("status = 'pending'"))
-    Index("actions_published", column.queue, column.published_at, postgresql_where=text("status = 'published'"))
+    Index(
+        "actions_due",
+        column.queue,
+        column.priority,
+        column.run_at,
+        postgresql_where=text("status = 'pending'"),
+    )
+    Index(
+        "actions_published", column.queue, column.published_at, postgresql_where=text("status = 'published'")
+    )
     Index("actions_running", column.worker_id, column.queue, postgresql_where=text("status = 'running'"))
     Index(
         "actions_blocked",
@@ -213,7 +231,9 @@ def _attempts(metadata: MetaData) -> None:
         _object("error", nullable=True),
         _object("late", nullable=True),
         PrimaryKeyConstraint("machine_id", "seq", "idx", "token", name="attempts_pkey"),
-        CheckConstraint("outcome IN ('error', 'lost', 'timed_out', 'released', 'ignored')", name="attempts_outcome"),
+        CheckConstraint(
+            "outcome IN ('error', 'lost', 'timed_out', 'released', 'ignored')", name="attempts_outcome"
+        ),
         *_is_object("attempts", "error", "late"),
         *_counts("attempts", "attempt"),
     )
@@ -224,7 +244,9 @@ def _held(metadata: MetaData) -> None:
     Table(
         "inbox",
         metadata,
-        Column("machine_id", Uuid, ForeignKey(owner, name="inbox_machine", ondelete="CASCADE"), nullable=False),
+        Column(
+            "machine_id", Uuid, ForeignKey(owner, name="inbox_machine", ondelete="CASCADE"), nullable=False
+        ),
         Column("pos", BigInteger, Identity(always=True), nullable=False),
         Column("name", Text, nullable=False),
         _object("payload"),
@@ -241,7 +263,9 @@ def _held(metadata: MetaData) -> None:
     Table(
         "dedup",
         metadata,
-        Column("machine_id", Uuid, ForeignKey(owner, name="dedup_machine", ondelete="CASCADE"), nullable=False),
+        Column(
+            "machine_id", Uuid, ForeignKey(owner, name="dedup_machine", ondelete="CASCADE"), nullable=False
+        ),
         Column("key", Text, nullable=False),
         Column("digest", LargeBinary, nullable=False),
         Column("seq", Integer),
@@ -251,7 +275,12 @@ def _held(metadata: MetaData) -> None:
     Table(
         "snapshots",
         metadata,
-        Column("machine_id", Uuid, ForeignKey(owner, name="snapshots_machine", ondelete="CASCADE"), nullable=False),
+        Column(
+            "machine_id",
+            Uuid,
+            ForeignKey(owner, name="snapshots_machine", ondelete="CASCADE"),
+            nullable=False,
+        ),
         Column("seq", Integer, nullable=False),
         Column("version", Integer, nullable=False),
         Column("state_name", Text, nullable=False),

@@ -13,7 +13,9 @@ def engine_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:  # ValueError: the port is no number
-        raise ConfigurationError("DATABASE_URL is no URL; expected postgresql://user:password@host:5432/name") from error
+        raise ConfigurationError(
+            "DATABASE_URL is no URL; expected postgresql://user:password@host:5432/name"
+        ) from error
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise ConfigurationError(f"DATABASE_URL names {url.get_backend_name()}; only PostgreSQL is supported")
     return url.set(drivername="postgresql+psycopg")

@@ -39,8 +39,12 @@ def action_id(text: str) -> ActionId:
         found = ActionId.parse(text)
     except ValueError:
         found = None
-    if found is None or str(found) != text.lower() or found.seq > _MAX_SEQ or found.idx > _MAX_IDX:
+    if found is None or str(found) != text.lower() or not _in_range(found):
         raise BadArgument(
             f"{text!r} is no action id; it is <machine uuid>.<seq>.<idx>, as `fsm actions` shows it"
         )
     return found
+
+
+def _in_range(found: ActionId) -> bool:
+    return 0 <= found.seq <= _MAX_SEQ and 0 <= found.idx <= _MAX_IDX

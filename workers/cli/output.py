@@ -147,7 +147,10 @@ def table(
             for number, cell in enumerate(row)
         ]
         made.add_row(*cells)
-    _console().print(made)
+    console = _console()
+    with console.capture() as printed:
+        console.print(made)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
 def _console() -> Console:

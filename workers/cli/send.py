@@ -66,7 +66,7 @@ def send(
         raise BadArgument("which event, and to which machine? NAME/KEY EVENT [JSON], or --file")
     with opened(machines=True) as store:
         known = machine_of(store, *address)
-        value = read_input(known, "event", event, payload or "{}")
+        value = read_input(known, "event", event, "{}" if payload is None else payload)
         now = store.advance(known, address.key, value, dedup_key=dedup_key, expected_seq=expected_seq)
     if as_json:
         output.document(documents.snapshot(now))
@@ -102,7 +102,7 @@ def _send_line(store: PostgresStore, line: bytes, address: Address | None) -> Sn
         )
     name, key = _addressed(fields, address)
     event = _text(fields, "event")
-    payload = dump(fields.get("payload") or {}, "payload")
+    payload = "{}" if fields.get("payload") is None else dump(fields["payload"], "payload")
     known = machine_of(store, name, key)
     value = read_input(known, "event", event, payload)
     dedup_key = None if fields.get("dedup_key") is None else _text(fields, "dedup_key")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsm_core.errors import BrokerUnavailable
+from fsm_core.errors import BrokerUnavailable, ConfigurationError
 from workers.dev.servers import Servers, embedded_servers
 from workers.dev.supervise import Command, Ended, Supervisor
 
@@ -46,8 +46,7 @@ def stack(
 ) -> Generator[Stack]:
     """Starts everything, and ends everything when it is left, however that happens.
 
-    The relay and the workers are being started when the context begins; what is committed before they are up waits
-    for them in the database.
+    Relay and workers are still coming up when the context begins; what is committed before waits in the database.
 
     Args:
         machines: "module:name" entries; without them the processes read their own settings.
@@ -63,15 +62,14 @@ def stack(
         DevServersError: An embedded server could not be started.
         StoreError: The database is away, or its tables cannot be made.
         BrokerUnavailable: The broker is away.
+        ConfigurationError: An address or another setting is wrong.
     """
     given = {**os.environ, **(env or {})}
     with embedded_servers(given.get("DATABASE_URL"), given.get("BROKER_URL")) as servers:
         joined = _joined(servers, machines, env or {})
         _prepare(servers, {**given, **joined})
         with Supervisor(on_end=on_end) as supervisor:
-            names = ["relay", *(f"worker-{number}" for number in range(1, workers + 1))]
-            for name in names:
-                argv = _relay() if name == "relay" else _worker(name, pool, concurrency)
+            for name, argv in _commands(workers, pool, concurrency).items():
                 log = None if log_dir is None else log_dir / f"{name}.log"
                 supervisor.start(name, Command(argv, env={"PYTHONUNBUFFERED": "1", **joined}, log=log))
             yield Stack(servers.database_url, servers.broker_url, joined, supervisor)
@@ -98,17 +96,24 @@ def _ask_broker(url: str) -> None:
     import redis
     from sqlalchemy.engine import make_url
 
-    client = redis.Redis.from_url(url, socket_connect_timeout=_ANSWER_TIMEOUT, socket_timeout=_ANSWER_TIMEOUT)
+    limits = {"socket_connect_timeout": _ANSWER_TIMEOUT, "socket_timeout": _ANSWER_TIMEOUT}
+    try:
+        where = make_url(url).render_as_string(hide_password=True)
+        client = redis.Redis.from_url(url, **limits)
+    except ValueError as error:
+        raise ConfigurationError("BROKER_URL is no URL; expected redis://:password@host:6379/0") from error
     try:
         client.ping()
     except redis.RedisError as error:
-        raise BrokerUnavailable(str(error), make_url(url).render_as_string(hide_password=True)) from error
+        raise BrokerUnavailable(str(error), where) from error
     finally:
         client.close()
 
 
-def _relay() -> list[str]:
-    return [sys.executable, "-m", "workers.cli.main", "relay"]
+def _commands(workers: int, pool: str, concurrency: int) -> dict[str, list[str]]:
+    names = [f"worker-{number}" for number in range(1, workers + 1)]
+    relay = [sys.executable, "-m", "workers.cli.main", "relay"]
+    return {"relay": relay, **{name: _worker(name, pool, concurrency) for name in names}}
 
 
 def _worker(name: str, pool: str, concurrency: int) -> list[str]:

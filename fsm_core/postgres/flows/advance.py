@@ -11,14 +11,14 @@ from fsm_core.errors import DedupMismatch, MachineNotFound, WrongSeq
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import machines as sql
-from fsm_core.types import Snapshot
 from fsm_core.unit import Dedup, Draft, Unit, digest
 
 if TYPE_CHECKING:
     from fsm_core.registry import AnyMachine, Registry
+    from fsm_core.types import Snapshot
 
 
-class Conflict(Exception):  # noqa: N818 - a signal between flow and store, never shown to a caller
+class Conflict(Exception):
     """The machine changed between the read and the write: decide again, under its lock."""
 
 

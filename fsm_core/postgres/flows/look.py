@@ -47,7 +47,8 @@ async def machines(
 ) -> list[MachineRecord]:
     """Machines, the last changed first."""
     parameters = {"fsm": name, "status": status, "state": state, "limit": limit}
-    return await Ask(reads.MACHINES, parameters, lambda rows: [as_record(params.seen(r)) for r in rows])
+    rows = await Ask(reads.MACHINES, parameters, list[Row])
+    return [as_record(params.seen(row)) for row in rows]
 
 
 async def history(name: str, key: str) -> list[HistoryEntry]:

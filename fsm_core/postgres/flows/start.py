@@ -34,7 +34,7 @@ class Birth:
     state: object
     limits: Limits
     wait: str | None
-    id: UUID = field(default_factory=lambda: uuid7())  # noqa: PLW0108 - defined below
+    id: UUID = field(default_factory=lambda: uuid7())
 
 
 async def start(call: Birth) -> Snapshot[Any]:
@@ -80,5 +80,11 @@ def uuid7() -> UUID:
     """
     stamp = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10))
-    value = (stamp & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    value = (
+        (stamp & (1 << 48) - 1) << 80
+        | 0x7 << 76
+        | (random >> 68 & 0xFFF) << 64
+        | 0b10 << 62
+        | random & (1 << 62) - 1
+    )
     return UUID(int=value)

@@ -67,7 +67,7 @@ SELECT machine_id, seq, idx, (SELECT count(*) FROM ring) FROM moved
 )
 
 # A result that came too late: recorded with its attempt, never applied. The attempt was marked lost before (`late`), or the
-# action was cancelled under it. Index: attempts_pkey, actions_pkey.
+# action ended under it. Index: attempts_pkey, actions_pkey.
 LATE = Statement(
     "late",
     """
@@ -78,7 +78,7 @@ INSERT INTO {s}.attempts (machine_id, seq, idx, token, attempt, worker_id, start
 SELECT a.machine_id, a.seq, a.idx, a.token, a.attempt, a.worker_id, a.started_at, clock_timestamp(), 'ignored', %(result)s::jsonb
   FROM {s}.actions a
  WHERE a.machine_id = %(machine)s AND a.seq = %(seq)s AND a.idx = %(idx)s AND a.token = %(token)s AND a.started_at IS NOT NULL
-   AND a.status = 'cancelled' AND NOT EXISTS (SELECT 1 FROM old)
+   AND a.status IN ('cancelled', 'failed') AND NOT EXISTS (SELECT 1 FROM old)
 ON CONFLICT (machine_id, seq, idx, token) DO UPDATE SET late = excluded.late
 """,
 )

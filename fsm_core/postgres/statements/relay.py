@@ -19,7 +19,9 @@ SELECT q.queue, sum(q.slots)::int, max((w.claimed -> q.queue ->> 1)::timestamptz
 )
 
 # How much of a queue's window is taken. Index: actions_published.
-WINDOW = Statement("window", "SELECT count(*) FROM {s}.actions WHERE status = 'published' AND queue = %(queue)s")
+WINDOW = Statement(
+    "window", "SELECT count(*) FROM {s}.actions WHERE status = 'published' AND queue = %(queue)s"
+)
 
 # Take due rows, most urgent first, and mark them with a ticket. Never waits. Index: actions_due, once per priority.
 PUBLISH = Statement(
@@ -194,7 +196,8 @@ UPDATE {s}.workers SET alive_until = clock_timestamp() + %(lease)s::interval, cl
 
 # What the database believes that this worker is running; what it is not running is a stray. Index: actions_running.
 RUNNING = Statement(
-    "running", "SELECT machine_id, seq, idx, token FROM {s}.actions WHERE status = 'running' AND worker_id = %(id)s"
+    "running",
+    "SELECT machine_id, seq, idx, token FROM {s}.actions WHERE status = 'running' AND worker_id = %(id)s",
 )
 
 # A graceful end: the row says dead at once, so that nobody waits for its lease.

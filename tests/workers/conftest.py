@@ -1,0 +1,96 @@
+"""Real relays and workers on the test's own database and broker."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from fsm_core.postgres import PostgresStore
+from fsm_core.types import ActionRecord
+from tests.waiting import eventually
+from tests.workers.jobs import jobs
+from workers.dev.supervise import Command, Supervisor
+
+ROOT = Path(__file__).parents[2]
+
+
+class Cluster:
+    """The processes of one test, and what it may do to them."""
+
+    def __init__(self, supervisor: Supervisor, database_url: str, broker_url: str, folder: Path) -> None:
+        self.supervisor = supervisor
+        self.database_url, self.broker_url, self.folder = database_url, broker_url, folder
+        self.notes = folder / "notes"
+        self.engine: Engine = create_engine(database_url)
+        self.store = PostgresStore(self.engine, machines=[jobs])
+        self.env = {
+            "DATABASE_URL": database_url,
+            "BROKER_URL": broker_url,
+            "FSM_MACHINES": "tests.workers.jobs:effects",
+            "FSM_LEASE": "4",
+            "JOBS_FILE": str(self.notes),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def relay(self, name: str = "relay") -> int:
+        """Start a relay; returns its pid."""
+        return self._start(name, [sys.executable, "-m", "workers.cli.main", "relay"])
+
+    def worker(self, name: str = "worker", *, pool: str = "threads", slots: int = 4, queues: str = "default", app: str = "workers") -> int:
+        """Start a worker and wait until it is there; returns its pid."""
+        known = self.nodes()
+        argv = [sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", str(slots), "-Q", queues]
+        pid = self._start(name, [*argv, "-n", f"{name}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+        eventually(lambda: self.nodes() > known, timeout=30, what=f"{name} registers; log: {self.log(name)}")
+        return pid
+
+    def _start(self, name: str, argv: list[str]) -> int:
+        log = self.folder / f"{name}.log"
+        return self.supervisor.start(name, Command(argv, env=self.env, cwd=ROOT, log=log, restart=False))
+
+    def nodes(self) -> int:
+        return int(self.ask("SELECT count(*) FROM fsm.workers WHERE kind = 'node' AND dead_at IS NULL"))
+
+    def log(self, name: str) -> str:
+        file = self.folder / f"{name}.log"
+        return file.read_text()[-3000:] if file.exists() else ""
+
+    def ask(self, query: str) -> object:
+        with self.engine.connect() as connection:
+            return connection.execute(text(query)).scalar()
+
+    def open(self, gate: str) -> None:
+        """Let the effects that wait for `gate` go on."""
+        Path(f"{self.notes}.{gate}").touch()
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and its children."""
+        process = psutil.Process(self.supervisor.pid(name))
+        for victim in (*process.children(recursive=True), process):
+            victim.send_signal(signal.SIGKILL)
+
+    def settled(self, timeout: float = 30) -> list[ActionRecord]:
+        """Wait until every action has finished; returns them."""
+        unfinished = "SELECT count(*) FROM fsm.actions WHERE status NOT IN ('completed', 'failed', 'cancelled')"
+        eventually(lambda: self.ask(unfinished) == 0, timeout=timeout, what="every action has finished")
+        return self.store.actions(limit=10_000)
+
+
+@pytest.fixture
+def cluster(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Cluster]:
+    with Supervisor(grace=15) as supervisor:
+        cluster = Cluster(supervisor, database_url, broker_url, tmp_path)
+        os.environ["JOBS_FILE"] = str(cluster.notes)
+        try:
+            yield cluster
+        except BaseException:
+            for log in tmp_path.glob("*.log"):
+                print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
+            raise
+        finally:
+            cluster.engine.dispose()
