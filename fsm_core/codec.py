@@ -173,7 +173,7 @@ def _decode_foreign(cls: type, value: object) -> object:
 
 def _encode_foreign(value: object) -> object:
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", by_alias=True)
+        return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings="error")
     raise NotImplementedError(f"no JSON form is known for {type(value).__qualname__}")
 
 
@@ -182,7 +182,8 @@ def _builtins(value: object, what: str) -> object:
         return {"action": _builtins(value.action, what), "error": value.error, "attempts": value.attempts}
     _ = _decoder(type(value))
     try:
-        return msgspec.to_builtins(value, str_keys=True, enc_hook=_encode_foreign)
+        # deterministic: a set must have one text, or a dedup key would not know its own event again
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_encode_foreign, order="deterministic")
     except (TypeError, ValueError, NotImplementedError, RecursionError, OverflowError) as error:
         raise InvalidPayload(f"{what} has no JSON form: {_first_line(error)}") from error
 

@@ -149,6 +149,7 @@ class Draft:
         self.machine = machine
         self.state: Any = decode_named(machine, "state", seen.state_name, seen.state)
         self.changed = False
+        self.refused: list[tuple[Held, Exception]] = []
         self._limits = limits
         self._unit = Unit(seen, seen.version, seen.status, seen.state_name, seen.state, seen.seq)
 
@@ -211,7 +212,7 @@ class Draft:
     def offer(self, inbox: Sequence[Held]) -> None:
         """Offer the held events again, oldest first, from the start after each one that changed the state.
 
-        One that is taken leaves the inbox. One that its transition refuses (Rejected) stands in the log as ignored, with
+        One that is taken leaves the inbox. One whose transition has a bug stays there, and stands in `refused`. One that its transition refuses (Rejected) stands in the log as ignored, with
         the reason: nothing accepted is lost without a trace.
         """
         waiting = list(inbox)
@@ -223,6 +224,9 @@ class Draft:
                 self.apply(event, held.source, cause=held.cause, call_id=held.call_id, dedup=known)
             except Rejected as refusal:
                 self._record_refused(held, known, refusal.reason)
+            except Exception as bug:  # noqa: BLE001 - in the user's transition: this event waits on, the others need not
+                self.refused.append((held, bug))
+                continue
             if held.pos is not None:
                 self._unit.taken.append(held.pos)
 

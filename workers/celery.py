@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
 
 from workers.settings import celeryconfig
 from workers.task import install
 
-SAFE = {
+SAFE: dict[str, Any] = {
     # The row's lease does what the broker's acknowledgement would, at a third of the cost.
     "broker_transport_options": {
         "ack_emulation": False,
@@ -42,7 +43,9 @@ def create_app() -> Celery:
     """The app: safe settings, then `celeryconfig.py`, then BROKER_URL; with the one task installed."""
     app = Celery("fsm")
     app.conf.update(SAFE)
-    app.conf.update(celeryconfig())
+    given = dict(celeryconfig())
+    options = {**SAFE["broker_transport_options"], **dict(given.pop("broker_transport_options", {}))}
+    app.conf.update(given, broker_transport_options=options)
     if broker := os.environ.get("BROKER_URL"):
         app.conf.broker_url = broker
     install(app)

@@ -89,7 +89,7 @@ class Runner:
             )
         action = decode_named(machine, "action", claimed.action, claimed.payload)
         run = Run(claimed, effect, time.monotonic() + effect.timeout.total_seconds())
-        if not effect.is_async:
+        if self._needs_watching(effects, claimed, effect):
             self._watched[id(run)] = run
             self._wake.set()
         try:
@@ -100,6 +100,12 @@ class Runner:
         if claimed.tracked:
             self._put(Result(claimed, outcome, late))
 
+    @staticmethod
+    def _needs_watching(effects: AnyEffects, claimed: Claimed, effect: Effect) -> bool:
+        """What is async is cancelled by its own loop; a plain function can only be given up."""
+        probe = effects.prober(claimed.action) if claimed.in_doubt else None
+        return not effect.is_async or (probe is not None and not probe.is_async)
+
     def void(self) -> None:
         """The lease was lost: what runs goes on, but its results will be refused."""
         log.warning("%d effects run on without a lease", len(self._watched))
@@ -108,11 +114,9 @@ class Runner:
         claimed, effect = run.claimed, run.effect
         try:
             attempt = self._described(run, self._resources.of(effects))
-            probe = effects.prober(claimed.action) if claimed.in_doubt else None
-            if probe is not None:
-                answer = self._call(probe, action, attempt)
-                if not isinstance(answer, NotDone):
-                    return returned(machine, results(answer))
+            asked = self._probed(machine, effects, run, action, attempt)
+            if asked is not None:
+                return asked
             spent = used_up(effect.retry, claimed)
             if spent is not None:
                 return spent
@@ -125,6 +129,19 @@ class Runner:
                     "untracked action %s (%s.%s) failed", claimed.id, claimed.machine, claimed.action
                 )
             return raised(effect.retry, claimed, error)
+
+    def _probed(
+        self, machine: AnyMachine, effects: AnyEffects, run: Run, action: object, attempt: Attempt[Any]
+    ) -> Outcome | None:
+        """What the probe says, where the outcome is in doubt; None: nothing, run the effect."""
+        probe = effects.prober(run.claimed.action) if run.claimed.in_doubt else None
+        if probe is None:
+            return None
+        try:
+            answer = self._call(probe, action, attempt)
+        except Exception as error:  # noqa: BLE001 - a probe that raises cannot tell yet
+            return raised(run.effect.retry, run.claimed, error, by_probe=True)
+        return None if isinstance(answer, NotDone) else returned(machine, results(answer))
 
     def _described(self, run: Run, resources: object) -> Attempt[Any]:
         claimed = run.claimed

@@ -131,6 +131,8 @@ class Finisher:
                 *(claimed.machine, claimed.action, claimed.id, claimed.id), exc_info=bug,
             )  # fmt: skip
             self._ended(result)
+        for held, bug in finished.refused:
+            log.error("a held %s could not be applied, it is held on", held.name, exc_info=bug)
         for result in finished.void:
             self._late(result)
             self._ended(result)

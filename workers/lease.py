@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 3
 BEATS_PER_CENSUS = 10
+STDERR = 2
+"""The descriptor: Celery puts objects without one in the place of sys.stderr."""
 
 
 class Lease:
@@ -85,7 +87,9 @@ class Lease:
         while not self._stop.wait(pause):
             beats += 1
             # A process whose interpreter is stuck cannot even beat: end it, its supervisor starts another.
-            faulthandler.dump_traceback_later(max(4 * self._settings.lease.total_seconds(), 60), exit=True)
+            faulthandler.dump_traceback_later(
+                max(4 * self._settings.lease.total_seconds(), 60), exit=True, file=STDERR
+            )
             try:
                 self._beat()
                 if beats % BEATS_PER_CENSUS == 0:

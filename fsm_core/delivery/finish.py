@@ -53,12 +53,14 @@ PASSING = (Busy, Deadlock, SchemaError, SerializationConflict)
 
 @dataclass
 class Finished:
-    """What became of a group. `stuck`: not yet, try them alone later. `void`: somebody else's by now, recorded as late."""
+    """What became of a group. `stuck`: not yet, try them alone later. `void`: somebody else's by now, recorded as late.
+    `refused`: held events whose transition has a bug."""
 
     done: list[Result] = field(default_factory=list)
     stuck: list[Result] = field(default_factory=list)
     void: list[Result] = field(default_factory=list)
     broken: list[tuple[Result, BaseException]] = field(default_factory=list)
+    refused: list[tuple[Held, Exception]] = field(default_factory=list)
 
 
 def finish(store: WorkerStore, registry: Registry, results: Sequence[Result]) -> Finished:
@@ -88,6 +90,7 @@ def finish_alone(store: WorkerStore, registry: Registry, result: Result) -> Fini
         draft = _draft(registry, seen, [result], broken)
         if draft.changed:
             draft.offer(held)
+            finished.refused += draft.refused
         return draft.unit
 
     try:
@@ -127,7 +130,7 @@ def _as_move(registry: Registry, result: Result) -> Move | None:
     if isinstance(outcome, Again):
         return Move(
             claimed.id, want, claimed.token, ActionStatus.PENDING, outcome.delay, attempt_outcome=outcome.kind,
-            error=error_json(outcome.error),
+            error=error_json(outcome.error), in_doubt=outcome.in_doubt,
         )  # fmt: skip
     if isinstance(outcome, Released):
         step = 0 if claimed.outcome is not None else -1

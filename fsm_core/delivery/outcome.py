@@ -33,11 +33,15 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The attempt failed; the next one is due after `delay`. `kind` is what the attempt is recorded as."""
+    """The attempt failed; the next one is due after `delay`. `kind` is what the attempt is recorded as.
+
+    in_doubt: whether its effect may have happened all the same; None: nothing new is known of that.
+    """
 
     error: str
     delay: timedelta
     kind: str = "error"
+    in_doubt: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,11 @@ def returned(machine: AnyMachine, events: Sequence[object]) -> Outcome:
     return Completed(tuple(events))
 
 
-def raised(retry: Retry, claimed: Claimed, error: BaseException) -> Outcome:
-    """What an effect's exception means by its policy."""
+def raised(retry: Retry, claimed: Claimed, error: BaseException, *, by_probe: bool = False) -> Outcome:
+    """What an effect's exception means by its policy; a probe's: "cannot tell yet", so the doubt stays."""
     if retry.gives_up(error, claimed.used):
         return GaveUp(describe(error))
-    return _again(retry, claimed, error, "error")
+    return _again(retry, claimed, error, "error", in_doubt=None if by_probe else False)
 
 
 def timed_out(retry: Retry, claimed: Claimed, after: timedelta) -> Outcome:
@@ -98,7 +102,7 @@ def timed_out(retry: Retry, claimed: Claimed, after: timedelta) -> Outcome:
     error = TimeoutError(f"no answer within {after.total_seconds():g} s")
     if retry.gives_up(error, claimed.used):
         return GaveUp(describe(error))
-    return _again(retry, claimed, error, "timed_out")
+    return _again(retry, claimed, error, "timed_out", in_doubt=True)
 
 
 def used_up(retry: Retry, claimed: Claimed) -> GaveUp | None:
@@ -109,9 +113,9 @@ def used_up(retry: Retry, claimed: Claimed) -> GaveUp | None:
 
 
 def unknown(claimed: Claimed, note: str) -> Released:
-    """Nobody here can run it: put it back, seen by whoever asks, for a worker that can; longer each time."""
-    factor = 2 ** min(max(claimed.lost, 0), 6)
-    return Released(note, min(RELEASE_FIRST * factor, RELEASE_MOST))
+    """Nobody here can run it: put it back, seen by whoever asks, for a worker that can; the older, the longer."""
+    age = (claimed.started_at or claimed.published_at) - claimed.created_at
+    return Released(note, min(max(age / 2, RELEASE_FIRST), RELEASE_MOST))
 
 
 def describe(error: BaseException) -> str:
@@ -167,9 +171,11 @@ def from_json(machine: AnyMachine, text: str) -> tuple[Known, list[object]]:
     ]
 
 
-def _again(retry: Retry, claimed: Claimed, error: BaseException, kind: str) -> Outcome:
+def _again(
+    retry: Retry, claimed: Claimed, error: BaseException, kind: str, *, in_doubt: bool | None
+) -> Outcome:
     try:
         delay = retry.delay(claimed.used, error)
     except Exception as bug:  # noqa: BLE001 - a user's wait strategy
         return GaveUp(f"{describe(error)}; its wait strategy raised {describe(bug)}")
-    return Again(describe(error), delay, kind)
+    return Again(describe(error), delay, kind, in_doubt)

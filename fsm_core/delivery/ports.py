@@ -33,6 +33,7 @@ class Claimed(NamedTuple):
     outcome: str | None
     published_at: datetime
     started_at: datetime | None
+    created_at: datetime
 
     @property
     def used(self) -> int:
@@ -56,6 +57,8 @@ class Move(NamedTuple):
     outcome: str | None = None
     error: str | None = None
     note: str | None = None
+    in_doubt: bool | None = None
+    """Whether it is unknown if the effect happened; None: as unknown as before."""
 
 
 class Published(NamedTuple):

@@ -70,7 +70,7 @@ class PostgresOutbox:
 
     def move(self, moves: Sequence[Move]) -> set[ActionId]:
         """See `WorkerStore.move`."""
-        columns = ("mine", "delay", "step", "attempt_outcome", "outcome", "error", "note")
+        columns = ("mine", "delay", "step", "attempt_outcome", "outcome", "error", "note", "in_doubt")
         parameters = {
             **params.keys([m.id for m in moves]),
             "want": [m.want.value for m in moves],

@@ -41,11 +41,34 @@ class Cluster:
         """Start a relay; returns its pid."""
         return self._start(name, [sys.executable, "-m", "workers.cli.main", "relay"])
 
-    def worker(self, name: str = "worker", *, pool: str = "threads", slots: int = 4, queues: str = "default", app: str = "workers") -> int:
+    def worker(
+        self,
+        name: str = "worker",
+        *,
+        pool: str = "threads",
+        slots: int = 4,
+        queues: str = "default",
+        app: str = "workers",
+    ) -> int:
         """Start a worker and wait until it is there; returns its pid."""
         known = self.nodes()
-        argv = [sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", str(slots), "-Q", queues]
-        pid = self._start(name, [*argv, "-n", f"{name}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+        argv = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            app,
+            "worker",
+            "-P",
+            pool,
+            "-c",
+            str(slots),
+            "-Q",
+            queues,
+        ]
+        pid = self._start(
+            name, [*argv, "-n", f"{name}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        )
         eventually(lambda: self.nodes() > known, timeout=30, what=f"{name} registers; log: {self.log(name)}")
         return pid
 
@@ -74,10 +97,29 @@ class Cluster:
         for victim in (*process.children(recursive=True), process):
             victim.send_signal(signal.SIGKILL)
 
+    def picture(self) -> str:
+        """What stands in the tables and in the logs, for a test that fails."""
+        lines = [f"at {self.ask('SELECT clock_timestamp()')}"]
+        with self.engine.connect() as connection:
+            for table in ("actions", "workers", "attempts"):
+                rows = connection.execute(
+                    text(f"SELECT row_to_json(t) FROM fsm.{table} t LIMIT 20")
+                ).scalars()
+                lines += [f"{table}: {row}" for row in rows]
+        return "\n".join(
+            [*lines, *(f"--- {log.name}\n{log.read_text()[-2000:]}" for log in self.folder.glob("*.log"))]
+        )
+
     def settled(self, timeout: float = 30) -> list[ActionRecord]:
         """Wait until every action has finished; returns them."""
-        unfinished = "SELECT count(*) FROM fsm.actions WHERE status NOT IN ('completed', 'failed', 'cancelled')"
-        eventually(lambda: self.ask(unfinished) == 0, timeout=timeout, what="every action has finished")
+        unfinished = (
+            "SELECT count(*) FROM fsm.actions WHERE status NOT IN ('completed', 'failed', 'cancelled')"
+        )
+        try:
+            eventually(lambda: self.ask(unfinished) == 0, timeout=timeout, what="every action has finished")
+        except TimeoutError as error:
+            error.add_note(self.picture())
+            raise
         return self.store.actions(limit=10_000)
 
 
@@ -86,11 +128,5 @@ def cluster(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Clus
     with Supervisor(grace=15) as supervisor:
         cluster = Cluster(supervisor, database_url, broker_url, tmp_path)
         os.environ["JOBS_FILE"] = str(cluster.notes)
-        try:
-            yield cluster
-        except BaseException:
-            for log in tmp_path.glob("*.log"):
-                print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
-            raise
-        finally:
-            cluster.engine.dispose()
+        yield cluster
+        cluster.engine.dispose()

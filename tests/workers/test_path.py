@@ -41,8 +41,13 @@ def test_retries_are_rows_with_the_policys_delays(cluster: Cluster) -> None:
     assert cluster.store.get(jobs, "a").state == Waiting(("raise|raise|ok",))
 
 
-@pytest.mark.parametrize(("plan", "attempts", "error"), [("raise", 4, "RuntimeError: the effect failed"), ("permanent", 1, "no use")])
-def test_a_failed_action_is_an_event_of_its_machine(cluster: Cluster, plan: str, attempts: int, error: str) -> None:
+@pytest.mark.parametrize(
+    ("plan", "attempts", "error"),
+    [("raise", 4, "RuntimeError: the effect failed"), ("permanent", 1, "no use")],
+)
+def test_a_failed_action_is_an_event_of_its_machine(
+    cluster: Cluster, plan: str, attempts: int, error: str
+) -> None:
     """After the last attempt, or at once by Permanent, the machine gets Failed and the action stands as failed."""
     cluster.relay()
     cluster.worker()
@@ -114,11 +119,16 @@ def test_an_action_goes_to_the_queue_of_its_route(cluster: Cluster) -> None:
     cluster.store.advance(jobs, "a", Do(("special",), queue="special"))
     cluster.store.advance(jobs, "a", Do(("plain",)))
 
-    eventually(lambda: cluster.store.get(jobs, "a").state == Waiting(("plain",)), what="the plain one is done")
+    eventually(
+        lambda: cluster.store.get(jobs, "a").state == Waiting(("plain",)), what="the plain one is done"
+    )
     assert [a.status for a in cluster.store.actions(queue="special")] == [ActionStatus.PENDING]
 
     cluster.worker("special", queues="special")
-    eventually(lambda: cluster.store.get(jobs, "a").state == Waiting(("plain", "special")), what="the special one too")
+    eventually(
+        lambda: cluster.store.get(jobs, "a").state == Waiting(("plain", "special")),
+        what="the special one too",
+    )
 
 
 def test_forged_and_replayed_messages_change_nothing(cluster: Cluster) -> None:
@@ -139,7 +149,10 @@ def test_forged_and_replayed_messages_change_nothing(cluster: Cluster) -> None:
         ):
             client.lpush("default", _message([ticket, ids]))
         eventually(lambda: client.llen("default") == 0, what="all were taken")
-    eventually(lambda: cluster.log("worker").count("none of ours") == 2, what="the two that are no messages were refused")
+    eventually(
+        lambda: cluster.log("worker").count("none of ours") == 2,
+        what="the two that are no messages were refused",
+    )
     cluster.open("go")
     cluster.settled()
 
@@ -164,10 +177,21 @@ def _message(args: list[object]) -> str:
     task_id = str(uuid.uuid4())
     headers = {"lang": "py", "task": "fsm.run", "id": task_id, "root_id": task_id, "ignore_result": True}
     properties = {
-        **{"correlation_id": task_id, "delivery_mode": 2, "delivery_tag": str(uuid.uuid4()), "body_encoding": "utf-8"},
+        **{
+            "correlation_id": task_id,
+            "delivery_mode": 2,
+            "delivery_tag": str(uuid.uuid4()),
+            "body_encoding": "utf-8",
+        },
         "delivery_info": {"exchange": "", "routing_key": "default"},
     }
     body = json.dumps([args, {}, {}])
     return json.dumps(
-        {"body": body, "content-encoding": "utf-8", "content-type": "application/json", "headers": headers, "properties": properties}
+        {
+            "body": body,
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": headers,
+            "properties": properties,
+        }
     )

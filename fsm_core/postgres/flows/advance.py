@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -12,6 +13,8 @@ from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.unit import Dedup, Draft, Unit, digest
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from fsm_core.registry import AnyMachine, Registry
@@ -77,6 +80,8 @@ async def advance(call: Call, *, locked: bool) -> Snapshot[Any]:
         if not locked:
             raise Conflict
         draft.offer(await Ask(sql.INBOX, {"id": seen.id}, lambda rows: [params.held(r) for r in rows]))
+        for held, bug in draft.refused:
+            log.error("%s: a held %s could not be applied, it is held on", call.what, held.name, exc_info=bug)
     call.tried_at = seen.seq + 1
     if not await write(draft.unit):
         raise Conflict

@@ -23,7 +23,7 @@ c AS (
     FROM ok WHERE ok.outcome IS NULL AND a.machine_id = ok.machine_id AND a.seq = ok.seq AND a.idx = ok.idx
   RETURNING a.machine_id, a.seq, a.idx, a.attempt, a.started_at)
 SELECT ok.machine_id, ok.seq, ok.idx, m.fsm, m.key, ok.version, ok.name, ok.payload::text, ok.tracked, ok.queue,
-       coalesce(c.attempt, ok.attempt), ok.budget_from, ok.lost, ok.in_doubt, ok.outcome::text, ok.published_at, c.started_at
+       coalesce(c.attempt, ok.attempt), ok.budget_from, ok.lost, ok.in_doubt, ok.outcome::text, ok.published_at, c.started_at, ok.created_at
   FROM ok JOIN {s}.machines m ON m.id = ok.machine_id
   LEFT JOIN c ON c.machine_id = ok.machine_id AND c.seq = ok.seq AND c.idx = ok.idx
  WHERE c.attempt IS NOT NULL OR ok.outcome IS NOT NULL
@@ -37,11 +37,11 @@ MOVE = Statement(
     """
 WITH l AS MATERIALIZED (
   SELECT a.machine_id, a.seq, a.idx, a.attempt AS started, a.worker_id, a.started_at, a.token, a.status,
-         u.want, u.mine, u.to_status, u.delay, u.step, u.attempt_outcome, u.outcome, u.error, u.note
+         u.want, u.mine, u.to_status, u.delay, u.step, u.attempt_outcome, u.outcome, u.error, u.note, u.doubt
     FROM unnest(%(machine)s::uuid[], %(seq)s::int[], %(idx)s::smallint[], %(want)s::text[], %(mine)s::uuid[], %(to)s::text[],
                 %(delay)s::interval[], %(step)s::smallint[], %(attempt_outcome)s::text[], %(outcome)s::text[],
-                %(error)s::text[], %(note)s::text[])
-         AS u(machine_id, seq, idx, want, mine, to_status, delay, step, attempt_outcome, outcome, error, note)
+                %(error)s::text[], %(note)s::text[], %(in_doubt)s::bool[])
+         AS u(machine_id, seq, idx, want, mine, to_status, delay, step, attempt_outcome, outcome, error, note, doubt)
     JOIN {s}.actions a USING (machine_id, seq, idx) FOR NO KEY UPDATE OF a SKIP LOCKED),
 ok AS MATERIALIZED (SELECT * FROM l WHERE status = want AND token = mine),
 t AS (
@@ -53,7 +53,7 @@ moved AS (
   UPDATE {s}.actions a
      SET status = ok.to_status, attempt = a.attempt + ok.step, outcome = coalesce(ok.outcome::jsonb, a.outcome),
          error = coalesce(ok.error::jsonb, a.error), note = ok.note,
-         in_doubt = coalesce(ok.attempt_outcome IN ('timed_out', 'lost'), false),
+         in_doubt = coalesce(ok.doubt, a.in_doubt),
          run_at = CASE WHEN ok.delay IS NULL THEN a.run_at ELSE clock_timestamp() + ok.delay END,
          finished_at = CASE WHEN ok.to_status IN ('completed', 'failed', 'cancelled') THEN clock_timestamp() END
     FROM ok WHERE a.machine_id = ok.machine_id AND a.seq = ok.seq AND a.idx = ok.idx
