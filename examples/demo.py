@@ -7,50 +7,22 @@ to its end, and no card was charged and no parcel sent twice; 1 if not, or if so
 """
 
 import argparse
-import os
-import secrets
-import shutil
 import signal
 import sys
-import tempfile
-import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-
-from rich.console import Console
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import SQLAlchemyError
-
-from examples.demo_door import drive_door
-from examples.demo_orders import drive_orders
-from examples.demo_scene import DemoError, Scene, Watch
-from examples.flaky import flaky
-from fsm_core import FsmError
-from fsm_core.postgres import PostgresStore
-from fsm_core.postgres.urls import engine_url
-from workers.dev.errors import DevServersError
-from workers.dev.stack import stack
-from workers.dev.supervise import signals_end
-
-MACHINES = ("examples.door_effects:effects", "examples.orders_effects:effects")
-LEASE = "5"
-"""Seconds that a silent worker is believed to live: short, so that what a killed one was doing comes back soon."""
+from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     options = parsed(arguments)
-    console = Console(highlight=False, markup=False)
+    print("Starting the servers, a relay and a worker ...", flush=True)
     try:
-        with signals_end(), passing_directory() as directory:
-            return demo(console, directory, options)
+        from examples.demo_stage import play  # takes a moment, in which a Ctrl-C should be no traceback
+
+        return play(options.orders, options.seed, kill=options.kill)
     except KeyboardInterrupt:
-        console.print("\nThe demo was interrupted; all its processes have ended.")
+        print("\nThe demo was interrupted; all its processes have ended.")
         return 128 + signal.SIGINT
-    except (DemoError, DevServersError, FsmError, SQLAlchemyError) as error:
-        console.print(f"\nThe demo failed: {getattr(error, 'orig', error)}", style="red", soft_wrap=True)
-        return 1
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -59,65 +31,14 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m examples.demo", description="A door and a hundred orders on real servers."
     )
     parser.add_argument("--orders", type=int, default=100, metavar="N", help="how many orders (100)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="another seed, other luck (1)")
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="S", help="another seed, other luck with the services (1)"
-    )
-    parser.add_argument(
-        "--kill", action="store_true", help="kill the worker by SIGKILL in the middle of the orders"
+        "--kill", action="store_true", help="kill the worker by SIGKILL when a third has ended"
     )
     options = parser.parse_args(arguments)
     if options.orders < 1:
         parser.error("--orders is 1 or more")
     return options
-
-
-def demo(console: Console, directory: Path, options: argparse.Namespace) -> int:
-    """Both parts, on a stack that lives as long as they last."""
-    began = time.monotonic()
-    watch = Watch(console, directory)
-    console.print("Starting the servers, a relay and a worker ...")
-    with flaky(options.seed) as shop:
-        env = {"ORDERS_API": shop.url, "DOOR_IRC_LOG": str(directory / "irc.txt"), "FSM_LEASE": LEASE}
-        with (
-            stack(
-                machines=MACHINES, concurrency=16, env=env, log_dir=directory, on_end=watch.ended.append
-            ) as running,
-            engine_at(running.database_url) as engine,
-        ):
-            store = PostgresStore(engine, schema=os.environ.get("FSM_SCHEMA") or "fsm")
-            scene = Scene(console, watch, running.supervisor, engine, store, shop, directory, tag())
-            drive_door(scene)
-            fine = drive_orders(scene, options.orders, kill=options.kill)
-    console.print(f"\nThe whole demo took {time.monotonic() - began:.1f} s; all its processes have ended.")
-    return 0 if fine else 1
-
-
-def tag() -> str:
-    """What tells this demo's machines from an earlier one's in a database of somebody's own."""
-    return f"-{secrets.token_hex(3)}" if os.environ.get("DATABASE_URL") else ""
-
-
-@contextmanager
-def engine_at(database_url: str) -> Generator[Engine]:
-    """An engine of the demo's own, as an application has one."""
-    engine = create_engine(engine_url(database_url))
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def passing_directory() -> Generator[Path]:
-    """A directory for logs, which is removed whatever happens."""
-    directory = Path(tempfile.mkdtemp(prefix="fsm-demo-"))
-    try:
-        yield directory
-    finally:
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        shutil.rmtree(directory, ignore_errors=True)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Figures:
         """The closing table. books: what the shop itself says of cards and parcels."""
         shipped, declined, cancelled = (self.states.get(s, 0) for s in ("Shipped", "Declined", "Cancelled"))
         failed, overdue, lost = (self.outcomes.get(o, 0) for o in ("error", "timed_out", "lost"))
-        table = Table("", "", "", show_header=False, box=None, padding=(0, 2))
+        table = Table("", "", "", show_header=False, box=None, padding=(0, 1))
         table.columns[1].justify = "right"
         for name, figure, note in (
             ("orders done", shipped, "shipped"),

@@ -16,7 +16,7 @@ from workers.dev.supervise import Ended, Supervisor
 PATIENCE = 60.0
 """Seconds without any progress after which the demo gives up."""
 
-MOST_KILLS = 5
+MOST_ENDS = 5
 LOOK_EVERY = 0.05
 TAIL = 15
 
@@ -27,7 +27,7 @@ class DemoError(Exception):
 
 @dataclass
 class Watch:
-    """Hears of processes that end by themselves. A killed one is no failure: the supervisor starts it again."""
+    """Hears of processes that end. One that is stopped or killed is no failure: the supervisor starts it again."""
 
     console: Console
     directory: Path
@@ -35,16 +35,14 @@ class Watch:
     seen: int = 0
 
     def check(self) -> None:
-        """Tell of what was killed. Raises DemoError, if a process gave up by itself or does not stay alive."""
+        """Tell of what has ended. Raises DemoError, if a process gave up or does not stay alive."""
         while self.seen < len(self.ended):
             ended = self.ended[self.seen]
             self.seen += 1
-            if ended.status >= 0 or self.seen > MOST_KILLS:
+            if ended.status > 0 or self.seen > MOST_ENDS:
                 raise DemoError(f"{ended.name} ended with status {ended.status}; {self.tail(ended.name)}")
-            name = signal.Signals(-ended.status).name
-            self.console.print(
-                f"{ended.name} was ended by {name}; the supervisor starts it again", style="yellow"
-            )
+            how = f"was ended by {signal.Signals(-ended.status).name}" if ended.status else "has ended"
+            self.console.print(f"  {ended.name} {how}; the supervisor starts it again", style="yellow")
 
     def until(self, count: Callable[[], int], target: int, what: str) -> None:
         """Wait until `count()` reaches `target`. Raises DemoError, if it does not move for a minute."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
     from typing_extensions import TypeVar as DefaultTypeVar
 
-    A = DefaultTypeVar("A", default=Any)
+    A = DefaultTypeVar("A", default=Never)
 else:
     A = TypeVar("A")
 
@@ -74,7 +74,7 @@ class Machine(Generic[S, E, A]):
         *,
         states: TypeForm[S],
         events: TypeForm[E],
-        actions: TypeForm[A] | None = None,
+        actions: TypeForm[A] = Never,  # type: ignore[assignment]  # `| None` here makes mypy infer Any
         initial: S | None = None,
         final: object = None,
         unhandled: Unhandled = "reject",
@@ -96,7 +96,7 @@ class Machine(Generic[S, E, A]):
         self.ordered = ordered
         self.states = _by_name(states, f"{here}, states")
         self.events = _by_name(events, f"{here}, events")
-        self.actions = _by_name(actions, f"{here}, actions") if actions is not None else {}
+        self.actions = _by_name(actions, f"{here}, actions")
         self.final = _finals(final, self.states, here)
         self.initial = initial
         self._state_types = frozenset(m.cls for m in self.states.values())

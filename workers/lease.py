@@ -44,11 +44,14 @@ class Lease:
         claimed: Callable[[], Mapping[str, tuple[int, str]]] = dict,
         on_lost: Callable[[], None] = lambda: None,
         census: Callable[[PostgresOutbox, UUID], None] = lambda _store, _id: None,
+        forks: bool = False,
     ) -> None:
         self.id = uuid4()
         self.pid = os.getpid()
         self._settings = settings
         self._kind, self._queues, self._known = kind, queues, known
+        # A child that is forked while the watchdog is armed inherits its locks without its thread, and would hang on them.
+        self._guarded = not forks
         self._claimed, self._on_lost, self._census = claimed, on_lost, census
         self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=1), settings.schema)
         self._stop = threading.Event()
@@ -64,7 +67,8 @@ class Lease:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
-        faulthandler.cancel_dump_traceback_later()
+        if self._guarded:
+            faulthandler.cancel_dump_traceback_later()
         try:
             self._store.retire(self.id)
         except StoreError as error:
@@ -86,10 +90,10 @@ class Lease:
         beats = 0
         while not self._stop.wait(pause):
             beats += 1
-            # A process whose interpreter is stuck cannot even beat: end it, its supervisor starts another.
-            faulthandler.dump_traceback_later(
-                max(4 * self._settings.lease.total_seconds(), 60), exit=True, file=STDERR
-            )
+            if self._guarded:
+                # A process whose interpreter is stuck cannot even beat: end it, its supervisor starts another.
+                limit = max(4 * self._settings.lease.total_seconds(), 60)
+                faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
             try:
                 self._beat()
                 if beats % BEATS_PER_CENSUS == 0:

@@ -117,7 +117,7 @@ class Node:
         with _or_exit():
             if self._forks:
                 known = self.registry.known()
-                self._own = Lease(self.settings, kind="node", queues=self._queues(), known=known)
+                self._own = Lease(self.settings, kind="node", queues=self._queues(), known=known, forks=True)
                 self._own.start()
             else:
                 self.runtime()

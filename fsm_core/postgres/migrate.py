@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from alembic import command
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
+
+
+_ALEMBIC = Lock()
+"""Alembic's `context` and `op` are one per process: two threads that migrate would take each other's."""
 
 
 def location() -> Path:
@@ -58,7 +63,8 @@ def _play(database_url: str, schema: str, act: Callable[[Config], None]) -> None
         config = Config()
         config.set_main_option("script_location", str(location()).replace("%", "%%"))
         config.attributes.update(connection=connection, schema=schema)
-        act(config)
+        with _ALEMBIC:
+            act(config)
 
     _connected(database_url, play)
 

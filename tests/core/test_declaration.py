@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
@@ -154,7 +154,7 @@ def test_the_first_use_freezes_the_machine(use: Callable[[Any], object], declare
     [
         ({"events": Go | Failed[Foreign]}, r"Failed\[Foreign\] can never come"),
         ({"events": Go | Failed[Tell]}, r"Failed\[Tell\] can never come: no tracked action"),
-        ({"events": Go | Failed[Ring], "actions": None}, r"Failed\[Ring\] can never come"),
+        ({"events": Go | Failed[Ring], "actions": Never}, r"Failed\[Ring\] can never come"),
         ({"final": Foreign}, "final: Foreign is no declared state"),
         ({"initial": Foreign()}, "initial= is a Foreign, no declared state"),
         ({"unhandled": "drop"}, "unhandled= is 'reject', 'ignore' or 'defer', not 'drop'"),

@@ -13,9 +13,15 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from examples.door import Close, Closed, Lock, Open, Opened, door
 from fsm_core import UnhandledEvent
-from fsm_core.errors import DatabaseUnavailable, Rejected, SerializationConflict, UnsupportedConnection
+from fsm_core.errors import (
+    DatabaseUnavailable,
+    FsmError,
+    Rejected,
+    SerializationConflict,
+    UnsupportedConnection,
+)
 from fsm_core.postgres import PostgresStore
-from tests.store.machines import Charged, New, NothingToPay, Pay, orders
+from tests.store.machines import Charged, New, Pay, orders
 from tests.store.world import plain
 
 
@@ -143,9 +149,8 @@ def test_a_refusal_leaves_the_callers_transaction_alive(
             lambda: store.start(orders, 8, New("x"), session=joined.session),  # type: ignore[arg-type]
         ]
         for refused in refusals:
-            with pytest.raises(Exception) as caught:  # noqa: PT011 - each has its own; what counts is the transaction
+            with pytest.raises(FsmError):
                 refused()
-            assert type(caught.value).__module__ in ("fsm_core.errors", NothingToPay.__module__)
         assert store.start(door, "front", session=joined.session).duplicate
         joined.run("INSERT INTO mine VALUES (2)")
         joined.commit()
@@ -194,11 +199,11 @@ def test_an_unchanged_machine_is_fine_under_repeatable_read(store: PostgresStore
 def test_autocommit_without_a_transaction_is_refused(store: PostgresStore, engine: Engine) -> None:
     """Two statements would be two transactions. The connection is left as it was given."""
     store.start(door, "front")
-    with psycopg.connect(plain(str(engine.url)), autocommit=True) as connection:
-        with pytest.raises(
-            UnsupportedConnection, match="in autocommit and in no transaction; begin one first"
-        ):
-            store.advance(door, "front", Close(), session=connection)
+    with (
+        psycopg.connect(plain(str(engine.url)), autocommit=True) as connection,
+        pytest.raises(UnsupportedConnection, match="in autocommit and in no transaction; begin one first"),
+    ):
+        store.advance(door, "front", Close(), session=connection)
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         with pytest.raises(UnsupportedConnection, match="in autocommit"):
             store.advance(door, "front", Close(), session=connection)

@@ -37,11 +37,14 @@ def worker(
 
 def celery_worker(arguments: Sequence[str]) -> list[str]:
     """The command of a worker: `arguments`, and those of our defaults that they say nothing about."""
+    # Flower takes a worker whose events have no heartbeat for gone.
+    watched = os.environ.get("FSM_FLOWER") == "1"
     defaults = [
         part
         for parts, others in _DEFAULTS.items()
         if not any(_says(argument, others) for argument in arguments)
         for part in parts
+        if not (watched and part == "--without-heartbeat")
     ]
     return [sys.executable, "-m", "celery", "-A", "workers", "worker", *defaults, *arguments]
 

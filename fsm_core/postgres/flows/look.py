@@ -95,7 +95,7 @@ async def _with_attempts(rows: Sequence[Row], machines: list[UUID]) -> list[Acti
 def as_record(seen: Seen) -> MachineRecord:
     """A row as JSON."""
     return MachineRecord(
-        seen.machine, seen.key, seen.id, seen.version, seen.status, seen.state_name, msgspec.json.decode(seen.state), seen.seq,
+        seen.machine, seen.key, seen.id, seen.version, seen.status, seen.state_name, msgspec.json.decode(seen.state or "{}"), seen.seq,
         seen.inbox, seen.created_at, seen.updated_at, seen.ended_at,
     )  # fmt: skip
 
