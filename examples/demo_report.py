@@ -81,8 +81,8 @@ class Figures:
             ),
             (
                 "throughput",
-                f"{self.ended / self.seconds:.0f}/s",
-                f"orders; {self.actions / self.seconds:.0f} actions/s",
+                f"{self.ended / self.seconds:.1f}/s",
+                f"orders; {self.actions / self.seconds:.1f} actions/s",
             ),
             ("latency p50", f"{self.p50:.0f} ms", "from `advance` to the effect's start"),
             ("latency p99", f"{self.p99:.0f} ms", ""),

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from examples.demo_door import drive_door
 from examples.demo_orders import drive_orders
 from examples.demo_scene import DemoError, Scene, Watch
-from examples.flaky import flaky
+from examples.flaky import Shop, flaky
 from fsm_core import FsmError
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.urls import engine_url
@@ -45,7 +45,7 @@ def perform(console: Console, directory: Path, orders: int, seed: int, *, kill: 
     """Both parts, on a stack that lives as long as they last."""
     began = time.monotonic()
     watch = Watch(console, directory)
-    with flaky(seed) as shop:
+    with flaky(Shop(seed)) as shop:
         env = {"ORDERS_API": shop.url, "DOOR_IRC_LOG": str(directory / "irc.txt"), "FSM_LEASE": LEASE}
         with (
             stack(

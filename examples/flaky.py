@@ -175,9 +175,9 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def flaky(seed: int = 1) -> Iterator[Server]:
+def flaky(shop: Shop) -> Iterator[Server]:
     """A server on a free port, for as long as the context lasts."""
-    with Server(Shop(seed)) as server:
+    with Server(shop) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="flaky", daemon=True)
         thread.start()
         try:

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 import httpx
-from tenacity import wait_exponential_jitter
+from tenacity import wait_random_exponential
 
 from examples.orders import Charge, Charged, Refund, Refused, Sent, Ship, Tell, orders
 from fsm_core import Attempt, Effects, NotDone, Permanent, Retry
@@ -24,8 +24,8 @@ def api() -> httpx.AsyncClient:
 
 effects = Effects(orders, resources=api)
 
-# Short waits, for the demo. A real provider is given minutes: Retry(wait=wait_exponential_jitter(initial=1, max=300)).
-PATIENT = Retry(max_attempts=8, wait=wait_exponential_jitter(initial=0.1, max=1, jitter=0.1))
+# Short waits, for the demo. A real provider is given minutes: wait_random_exponential(max=300).
+PATIENT = Retry(max_attempts=8, wait=wait_random_exponential(multiplier=0.2, max=1))
 TIMEOUT = 1.0
 
 

@@ -180,7 +180,7 @@ def _encode_foreign(value: object) -> object:
 def _builtins(value: object, what: str) -> object:
     if isinstance(value, Failed):
         return {"action": _builtins(value.action, what), "error": value.error, "attempts": value.attempts}
-    _ = _decoder(type(value))
+    _decoder(type(value))  # type: ignore[arg-type] # mypy takes type[object] for unhashable
     try:
         # deterministic: a set must have one text, or a dedup key would not know its own event again
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_encode_foreign, order="deterministic")

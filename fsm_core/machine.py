@@ -74,7 +74,7 @@ class Machine(Generic[S, E, A]):
         *,
         states: TypeForm[S],
         events: TypeForm[E],
-        actions: TypeForm[A] = Never,  # type: ignore[assignment]  # `| None` here makes mypy infer Any
+        actions: TypeForm[A] = Never,  # `| None` here would make mypy infer Any
         initial: S | None = None,
         final: object = None,
         unhandled: Unhandled = "reject",

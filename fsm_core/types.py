@@ -50,14 +50,14 @@ class ToAlias:
     actions: object = None
 
     def __or__(self, other: object) -> object:
-        return Union[self, other]
+        return Union[self, other]  # noqa: UP007 - `|` is this very method
 
     def __ror__(self, other: object) -> object:
-        return Union[other, self]
+        return Union[other, self]  # noqa: UP007 - `|` is this very method
 
 
 if TYPE_CHECKING:
-    To = Union[_S, tuple[_S, Sequence[_A]]]
+    To = Union[_S, tuple[_S, Sequence[_A]]]  # noqa: UP007 - a generic alias
 else:
 
     class To:

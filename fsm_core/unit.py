@@ -300,22 +300,22 @@ def rows(
     """The outbox rows of one event's actions. Raises InvalidPayload, TransitionError (too many), what `route` raises."""
     if len(actions) > MAX_ACTIONS:
         raise TransitionError(f"event {seq} emits {len(actions)} actions, the limit is {MAX_ACTIONS}")
-    return [_row(machine, machine_id, seq, idx, action, limits) for idx, action in enumerate(actions)]
+    return [
+        _row(machine, ActionId(machine_id, seq, idx), action, limits) for idx, action in enumerate(actions)
+    ]
 
 
-def _row(
-    machine: Machine[Any, Any, Any], machine_id: UUID, seq: int, idx: int, action: object, limits: Limits
-) -> NewAction:
+def _row(machine: Machine[Any, Any, Any], made: ActionId, action: object, limits: Limits) -> NewAction:
     name, route = machine.action_name(action), machine.routed(action)
     lane = None
     if route.partition_key is not None:
         lane = f"key:{route.partition_key}"
     elif route.ordered or machine.ordered:
-        lane = f"machine:{machine_id}"
+        lane = f"machine:{made.machine_id}"
     status = ActionStatus.PENDING if lane is None else ActionStatus.BLOCKED
     payload = encode(action, f"action {name}", limits)
     return NewAction(
-        seq, idx, name, machine.version, payload, machine.tracked(action), status, route.queue or machine.queue,
+        made.seq, made.idx, name, machine.version, payload, machine.tracked(action), status, route.queue or machine.queue,
         route.priority, lane, timedelta(0),
     )  # fmt: skip
 

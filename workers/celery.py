@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery
 
@@ -44,7 +44,8 @@ def create_app() -> Celery:
     app = Celery("fsm")
     app.conf.update(SAFE)
     given = dict(celeryconfig())
-    options = {**SAFE["broker_transport_options"], **dict(given.pop("broker_transport_options", {}))}
+    own = cast("dict[str, object]", given.pop("broker_transport_options", {}))
+    options = {**SAFE["broker_transport_options"], **own}
     app.conf.update(given, broker_transport_options=options)
     if broker := os.environ.get("BROKER_URL"):
         app.conf.broker_url = broker

@@ -179,6 +179,6 @@ class Finisher:
             if moves:
                 self._store.move(moves)
         except FsmError as error:
-            log.error(
-                "%d results were lost with this process; their effects run again: %s", len(moves), error
+            log.warning(
+                "%d results are lost with this process, their effects run again: %s", len(moves), error
             )

@@ -6,7 +6,6 @@ import faulthandler
 import logging
 import os
 import socket
-import sys
 import threading
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -77,12 +76,12 @@ class Lease:
     def _register(self) -> None:
         self._store.register(
             self.id,
-            self._kind,
-            socket.gethostname(),
-            self.pid,
-            self._queues,
-            self._known,
-            self._settings.lease,
+            kind=self._kind,
+            host=socket.gethostname(),
+            pid=self.pid,
+            queues=self._queues,
+            known=self._known,
+            lease=self._settings.lease,
         )
 
     def _loop(self) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from fsm_core.errors import FsmError, StoreError
-
 from workers import settings as configuration
 from workers.lease import Lease
 from workers.runtime import Runtime
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from fsm_core.types import ActionId
-
     from fsm_core.registry import Registry
+    from fsm_core.types import ActionId
     from workers.settings import Settings
 
 log = logging.getLogger(__name__)

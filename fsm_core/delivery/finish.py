@@ -53,8 +53,11 @@ PASSING = (Busy, Deadlock, SchemaError, SerializationConflict)
 
 @dataclass
 class Finished:
-    """What became of a group. `stuck`: not yet, try them alone later. `void`: somebody else's by now, recorded as late.
-    `refused`: held events whose transition has a bug."""
+    """What became of a group.
+
+    stuck: not yet, try them alone later. void: somebody else's by now, to be recorded as late. broken: their transition
+    has a bug. refused: held events whose transition has one.
+    """
 
     done: list[Result] = field(default_factory=list)
     stuck: list[Result] = field(default_factory=list)
@@ -137,17 +140,19 @@ def _as_move(registry: Registry, result: Result) -> Move | None:
         return Move(
             claimed.id, want, claimed.token, ActionStatus.PENDING, outcome.delay, step, note=outcome.note
         )
-    if claimed.outcome is not None:
-        return None
+    return None if claimed.outcome is not None else _as_end(registry, claimed, outcome)
+
+
+def _as_end(registry: Registry, claimed: Claimed, outcome: Completed | GaveUp) -> Move | None:
+    """The move that ends an action of which its machine need not be told."""
     if isinstance(outcome, GaveUp):
-        if _failed_event(registry, claimed, outcome) is None:
-            step = 0 if outcome.started else -1
-            error = error_json(outcome.error)
-            return Move(claimed.id, want, claimed.token, ActionStatus.FAILED, step=step, error=error)
+        if _failed_event(registry, claimed, outcome) is not None:
+            return None
+        step, error = 0 if outcome.started else -1, error_json(outcome.error)
+        return Move(claimed.id, _want(claimed), claimed.token, ActionStatus.FAILED, step=step, error=error)
+    if outcome.events:
         return None
-    if not outcome.events:
-        return Move(claimed.id, want, claimed.token, ActionStatus.COMPLETED, note=outcome.note)
-    return None
+    return Move(claimed.id, _want(claimed), claimed.token, ActionStatus.COMPLETED, note=outcome.note)
 
 
 def _move(store: WorkerStore, moves: Sequence[tuple[Result, Move]], finished: Finished) -> None:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying
 
 from fsm_core.errors import DatabaseUnavailable, UnsupportedConnection
@@ -24,6 +23,8 @@ from fsm_core.types import ActionId, ActionRecord, HistoryEntry, Key, MachineRec
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
     from datetime import timedelta
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from fsm_core.codec import Limits
     from fsm_core.machine import Machine
@@ -47,7 +48,7 @@ class AsyncPostgresStore(Base):
         limits: Limits | None = None,
         lock_timeout: timedelta = LOCK_TIMEOUT,
     ) -> None:
-        if not isinstance(engine, AsyncEngine) or engine.dialect.driver != "psycopg":
+        if not engine.dialect.is_async or engine.dialect.driver != "psycopg":
             raise UnsupportedConnection(
                 "AsyncPostgresStore takes an AsyncEngine on postgresql+psycopg:// (psycopg 3)"
             )

@@ -58,7 +58,7 @@ async def async_connection(given: AsyncTransaction) -> psycopg.AsyncConnection[A
                 found = (await (await target.connection()).get_raw_connection()).driver_connection
             elif isinstance(target, AsyncConnection):
                 if begun:
-                    await target.begin()
+                    _ = await target.begin()
                 found = (await target.get_raw_connection()).driver_connection
         if not isinstance(found, psycopg.AsyncConnection):
             raise UnsupportedConnection(

@@ -206,8 +206,8 @@ class PostgresOutbox:
     # The processes' own rows
 
     def register(
-        self, worker: UUID, kind: str, host: str, pid: int, queues: Mapping[str, int], known: Mapping[str, Sequence[int]],
-        lease: timedelta,
+        self, worker: UUID, *, kind: str, host: str, pid: int, queues: Mapping[str, int],
+        known: Mapping[str, Sequence[int]], lease: timedelta,
     ) -> None:  # fmt: skip
         """Say that a process is there; its lease begins."""
         parameters = {

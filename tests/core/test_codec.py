@@ -1,6 +1,9 @@
 """What goes through the codec comes back as it was."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -179,3 +182,25 @@ def test_a_struct_is_named_by_its_encoded_fields() -> None:
     """Renamed fields are asked for by the name that stands in the JSON."""
     assert field_names(Renamed) == ("firstName",)
     assert msgspec.json.decode(encode(Renamed("Ada"), "value")) == {"firstName": "Ada"}
+
+
+def test_a_set_has_one_text_in_every_process() -> None:
+    """A dedup key compares payloads: a webhook that comes again to another process must find its own event."""
+    script = (
+        "from dataclasses import make_dataclass\n"
+        "from fsm_core.codec import encode\n"
+        "Tagged = make_dataclass('Tagged', [('tags', set[str])])\n"
+        "print(encode(Tagged({str(n) for n in range(50)}), 'value'))"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+
+    assert len(texts) == 1

@@ -19,7 +19,7 @@ from fsm_core import Permanent, Retry
 from fsm_core.errors import DefinitionError
 
 
-class Overloaded(Exception):  # noqa: N818 - as applications name theirs
+class Overloaded(Exception):
     def __init__(self, after: float) -> None:
         super().__init__(after)
         self.after = after

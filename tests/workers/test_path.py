@@ -177,12 +177,10 @@ def _message(args: list[object]) -> str:
     task_id = str(uuid.uuid4())
     headers = {"lang": "py", "task": "fsm.run", "id": task_id, "root_id": task_id, "ignore_result": True}
     properties = {
-        **{
-            "correlation_id": task_id,
-            "delivery_mode": 2,
-            "delivery_tag": str(uuid.uuid4()),
-            "body_encoding": "utf-8",
-        },
+        "correlation_id": task_id,
+        "delivery_mode": 2,
+        "delivery_tag": str(uuid.uuid4()),
+        "body_encoding": "utf-8",
         "delivery_info": {"exchange": "", "routing_key": "default"},
     }
     body = json.dumps([args, {}, {}])

@@ -34,7 +34,7 @@ class Birth:
     state: object
     limits: Limits
     wait: str | None
-    id: UUID = field(default_factory=lambda: uuid7())
+    id: UUID = field(default_factory=lambda: uuid7())  # noqa: PLW0108 - it is defined below
 
 
 async def start(call: Birth) -> Snapshot[Any]:
