@@ -118,8 +118,7 @@ def _enter(machine: Machine[Any, Any, Any], state: object, ctx: Context | None, 
 
 def _check(machine: Machine[Any, Any, Any], where: str, actions: list[Any]) -> None:
     for action in actions:
-        member = machine.actions.get(type(action).__name__)
-        if member is None or member.cls is not type(action):
+        if not machine.emits(action):
             raise TransitionError(f"{where} emitted {type(action).__name__}, no action of {machine!r}")
 
 

@@ -174,7 +174,7 @@ class Effects(Generic[R]):
             if part in (None, NoneType) or (probe and part is NotDone):
                 continue
             for member in members(part, where):
-                if member.of is not None:
+                if not member.from_outside:
                     raise DefinitionError(
                         f"{where}: {member.name} is made by the engine; an effect raises instead"
                     )

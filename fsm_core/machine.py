@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 from fsm_core.errors import DefinitionError, TransitionError, UnknownType
 from fsm_core.signature import Result, Signature, emitted, place, read, result
-from fsm_core.types import Failed, Route, Unhandled
+from fsm_core.types import BUILT_IN, Failed, Route, Timeout, Unhandled
 from fsm_core.unions import Member, members
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
     from typing_extensions import TypeVar as DefaultTypeVar
+
+    from fsm_core.context import Context
 
     A = DefaultTypeVar("A", default=Never)
 else:
@@ -24,17 +28,19 @@ E = TypeVar("E")
 F = TypeVar("F", bound=Callable[..., object])
 
 MAX_NAME = 63
+RESERVED = frozenset(cls.__name__ for cls in (*BUILT_IN, Timeout))
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One transition function: what it takes and what it may give."""
+    """One transition function: what it takes and what it may give. `fallback`: declared by `otherwise`."""
 
     function: Callable[..., Any]
     context: bool
     results: frozenset[type]
     signature: Signature
     result: Result
+    fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,14 @@ class Entry:
     signature: Signature
 
 
+@dataclass(frozen=True, slots=True)
+class StateTimeout:
+    """How long a state may last: a timedelta, or a function of the state that gives one."""
+
+    after: Callable[[Any], timedelta]
+    signature: Signature
+
+
 @dataclass(slots=True)
 class _Tables:
     """What the decorators fill in; dispatch is one look-up in each."""
@@ -53,6 +67,7 @@ class _Tables:
     edges: dict[tuple[type, object], Edge] = field(default_factory=dict)
     fallbacks: dict[tuple[type, object], Edge] = field(default_factory=dict)
     entries: dict[type, Entry] = field(default_factory=dict)
+    timeouts: dict[type, StateTimeout] = field(default_factory=dict)
     routes: dict[type, Callable[[Any], Route]] = field(default_factory=dict)
 
 
@@ -154,6 +169,23 @@ class Machine(Generic[S, E, A]):
         self._tables.entries.update({state.cls: entry for state in states})
         return function
 
+    def timeout(self, *, after: float | timedelta | Callable[[Any], float | timedelta]) -> Callable[[F], F]:
+        """Declare what happens when a state has lasted for `after`: `(state[, ctx]) -> To[S, A]`.
+
+        after: a timedelta, seconds, or a function of the state that gives either. The clock starts when the state's class
+        is entered, survives restarts, and ends by itself when the class is left. Returns a decorator that returns the
+        function itself. Raises DefinitionError as `on` does; two for one state are an error.
+        Source: Erlang's gen_statem, `state_timeout`.
+        """
+        self._open("timeout")
+        span = after if callable(after) else partial(_constant, _span(after))
+
+        def declare(function: F) -> F:
+            self._declare_timeout(function, span)
+            return function
+
+        return declare
+
     def route(self, function: F, /) -> F:
         """Declare `(action) -> Route`: where an action goes, decided when it is committed.
 
@@ -186,6 +218,15 @@ class Machine(Generic[S, E, A]):
         if not self._frozen:
             self._freeze()
         return self._tables.entries
+
+    def emits(self, action: object) -> bool:
+        """Whether the action may be emitted: one of the machine's own, or a built-in one."""
+        return type(action) in self._action_types or type(action) in BUILT_IN
+
+    def state_timeout(self, state: object) -> timedelta | None:
+        """How long `state` may last, if it declares a timeout. Raises what the `after` function raises."""
+        found = self._tables.timeouts.get(type(state))
+        return None if found is None else _span(found.after(state))
 
     def takes(self, state: object, event: object) -> bool:
         """Whether an edge takes this event in this state."""
@@ -251,10 +292,9 @@ class Machine(Generic[S, E, A]):
         where = f"machine {self.name!r}: {what} {signature.place}"
         states = self._known(members(signature.hints[0], where), self._state_types, "state", where)
         events = self._known(members(signature.hints[1], where), self._event_keys, "event", where)
-        named = result(signature.returns, where)
-        self._known(named.states, self._state_types, "state", where)
-        self._known(named.actions or (), self._action_types, "action", where)
-        edge = Edge(function, signature.context, frozenset(m.cls for m in named.states), signature, named)
+        named = self._results(signature, where)
+        results, fallback = frozenset(m.cls for m in named.states), table is self._tables.fallbacks
+        edge = Edge(function, signature.context, results, signature, named, fallback)
         for state in states:
             if state.cls in self.final and table is self._tables.edges:
                 raise DefinitionError(f"{where}: state {state.name} is final; only `otherwise` answers there")
@@ -266,11 +306,60 @@ class Machine(Generic[S, E, A]):
         table.update({(state.cls, event.key): edge for state in states for event in events})
         return function
 
+    def _results(self, signature: Signature, where: str) -> Result:
+        named = result(signature.returns, where)
+        self._known(named.states, self._state_types, "state", where)
+        own = [member for member in named.actions or () if member.cls not in BUILT_IN]
+        self._known(own, self._action_types, "action", where)
+        return named
+
+    def _declare_timeout(self, function: Callable[..., Any], after: Callable[[Any], Any]) -> None:
+        signature = read(function, what="timeout", takes=1)
+        where = f"machine {self.name!r}: timeout {signature.place}"
+        states = self._known(members(signature.hints[0], where), self._state_types, "state", where)
+        named = self._results(signature, where)
+        edge = Edge(
+            partial(_without_event, function),
+            signature.context,
+            frozenset(m.cls for m in named.states),
+            signature,
+            named,
+        )
+        for state in states:
+            if state.cls in self.final:
+                raise DefinitionError(f"{where}: state {state.name} is final, and lasts for ever")
+            if (other := self._tables.timeouts.get(state.cls)) is not None:
+                raise DefinitionError(
+                    f"{where}: state {state.name} has a timeout already: {other.signature.place}"
+                )
+        member = Member(Timeout)
+        self.events.setdefault(member.name, member)
+        self._event_keys[member.key] = member
+        for state in states:
+            self._tables.edges[state.cls, member.key] = edge
+            self._tables.timeouts[state.cls] = StateTimeout(after, signature)
+
     def _known(self, found: Sequence[Member], known: object, role: str, where: str) -> Sequence[Member]:
         for member in found:
             if (member.key if role == "event" else member.cls) not in known:  # type: ignore[operator]
                 raise DefinitionError(f"{where}: {member.name} is no declared {role} of the machine")
         return found
+
+
+def _without_event(function: Callable[..., Any], state: object, _event: Timeout, *ctx: Context) -> object:
+    """Call the function of a state timeout, which takes no event."""
+    return function(state, *ctx)
+
+
+def _constant(span: timedelta, _state: object) -> timedelta:
+    return span
+
+
+def _span(after: float | timedelta) -> timedelta:
+    span = after if isinstance(after, timedelta) else timedelta(seconds=after)
+    if span < timedelta(0):
+        raise DefinitionError(f"a timeout cannot be negative: {after}")
+    return span
 
 
 def event_key(event: object) -> object:
@@ -287,6 +376,10 @@ def _describe(value: object) -> str:
 def _by_name(form: object, where: str) -> dict[str, Member]:
     named: dict[str, Member] = {}
     for member in members(form, where):
+        if member.name in RESERVED:
+            raise DefinitionError(
+                f"{where}: {member.name} is the name of a built-in; call yours something else"
+            )
         if member.name in named:
             raise DefinitionError(
                 f"{where}: two classes are called {member.name!r}; rows could not tell them apart"

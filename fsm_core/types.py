@@ -11,7 +11,7 @@ from fsm_core.errors import InvalidKey, TransitionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from typing_extensions import TypeVar as DefaultTypeVar
 
@@ -88,6 +88,47 @@ class Failed(Generic[A_co]):
     error: str = ""
     attempts: int = 0
 
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """The built-in event of `@machine.timeout`: the machine has been in `state` for long enough. Only the engine makes one."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class After(Generic[S_co]):
+    """A built-in action: `event` comes back after `delay` (a timedelta, or seconds), durably, to the second or better.
+
+    name: for `Cancel`, and setting it again replaces the timer of that name. Source: Erlang's gen_statem, generic timeouts.
+    """
+
+    delay: timedelta | float
+    event: S_co
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class At(Generic[S_co]):
+    """As `After`, at a time (aware). One that has passed is due at once."""
+
+    time: datetime
+    event: S_co
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A built-in action: the open timer of that name ends without its event. None open: nothing happens."""
+
+    name: str
+
+
+ENGINE_EVENTS = (Failed, Timeout)
+"""The events that only the engine makes; from outside they are refused."""
+
+BUILT_IN = (After, At, Cancel)
+"""The actions that every machine may emit, and that need no effect."""
 
 Unhandled: TypeAlias = Literal["reject", "ignore", "defer"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
 from fsm_core.errors import DefinitionError
-from fsm_core.types import UNTRACKED, Failed
+from fsm_core.types import ENGINE_EVENTS, UNTRACKED, After, At, Failed
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,11 @@ class Member:
     def key(self) -> object:
         """What dispatch looks up: the class, or (Failed, class of its action)."""
         return self.cls if self.of is None else (self.cls, self.of)
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether anybody may send it; `Failed` and `Timeout` are made by the engine only."""
+        return self.cls not in ENGINE_EVENTS
 
     @property
     def name(self) -> str:
@@ -48,12 +53,19 @@ def _expand(form: object, where: str, *, tracked: bool) -> list[Member]:
     alias = getattr(form, "__value__", None)  # type State = A | B
     if alias is not None:
         return _expand(alias, where, tracked=tracked)
-    origin = get_origin(form)
-    if origin in (Union, types.UnionType):
+    if get_origin(form) in (Union, types.UnionType):
         return [m for part in get_args(form) for m in _expand(part, where, tracked=tracked)]
-    if origin is Annotated:
+    if get_origin(form) is Annotated:
         inner, *marks = get_args(form)
         return _expand(inner, where, tracked=tracked and UNTRACKED not in marks)
+    return _single(form, where, tracked=tracked)
+
+
+def _single(form: object, where: str, *, tracked: bool) -> list[Member]:
+    """What is no union: a class, or one of the built-in generics."""
+    origin = get_origin(form)
+    if origin in (After, At):
+        return [Member(origin)]
     if origin is Failed:
         return _failed(get_args(form)[0], where)
     if form is Failed:

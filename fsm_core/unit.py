@@ -6,7 +6,6 @@ A `Draft` is a unit in the making: it takes events one by one, in memory, and a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,18 +14,19 @@ import msgspec
 from fsm_core.codec import DEFAULT_LIMITS, Limits, decode_named, encode
 from fsm_core.context import Context
 from fsm_core.decide import advance, begin
-from fsm_core.errors import InboxFull, MachineEnded, Rejected, TransitionError, UnhandledEvent
+from fsm_core.errors import InboxFull, MachineEnded, Rejected, UnhandledEvent
+from fsm_core.rows import STATE_TIMER, Moment, NewAction, Written, state_timer, written
 from fsm_core.types import ActionId, ActionStatus, MachineStatus, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from fsm_core.machine import Machine
+    from fsm_core.types import Decision
 
 MAX_INBOX = 1000
-MAX_ACTIONS = 1000
-"""How many actions one event may emit; more is a runaway, refused before the database."""
 
 
 class Seen(NamedTuple):
@@ -60,22 +60,6 @@ class NewEvent(NamedTuple):
     cause: str | None
     call_id: UUID | None
     reason: str | None = None
-
-
-class NewAction(NamedTuple):
-    """A row of the outbox."""
-
-    seq: int
-    idx: int
-    name: str
-    version: int
-    payload: str
-    tracked: bool
-    status: str
-    queue: str
-    priority: int
-    lane: str | None
-    delay: timedelta
 
 
 class Held(NamedTuple):
@@ -128,6 +112,8 @@ class Unit:
     taken: list[int] = field(default_factory=list)
     dedup: list[Dedup] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    """The names of timers that end without their event; those of an ended machine need not be named."""
 
     @property
     def ended(self) -> bool:
@@ -196,24 +182,44 @@ class Draft:
             return
         seq = unit.seq + 1
         decision = advance(machine, self.state, event, context(unit.seen, seq))
-        actions = rows(machine, unit.seen.id, seq, decision.actions, self._limits)
+        outbox = self._outbox(seq, decision)
         state_name, state = machine.state_name(decision.state), encode(decision.state, "state", self._limits)
         outcome = "applied" if taken else "ignored"
         # From here on nothing can fail: the draft changes whole or not at all.
         self.changed = self.changed or state != unit.state or state_name != unit.state_name
         unit.events.append(NewEvent(seq, name, payload, machine.version, outcome, source, cause, call_id))
-        unit.actions += actions
         if dedup is not None:
             unit.dedup.append(dedup._replace(seq=seq))
         unit.seq, unit.state_name, unit.state, unit.version = seq, state_name, state, machine.version
         unit.status = MachineStatus.DONE if machine.is_final(decision.state) else unit.status
         self.state = decision.state
+        self._take(outbox)
+
+    def _outbox(self, seq: int, decision: Decision[Any, Any]) -> Written:
+        """The event's own rows, and the timeout of a state whose class it entered; that of the left one ends."""
+        seen = self._unit.seen
+        outbox = written(self.machine, Moment(seen.id, seq, seen.at), decision.actions, self._limits)
+        if type(decision.state) is not type(self.state):
+            timer = state_timer(self.machine, ActionId(seen.id, seq, len(decision.actions)), decision.state)
+            outbox.rows.extend([] if timer is None else [timer])
+            outbox.cancelled.append(f"{STATE_TIMER}{self._unit.state_name}")
+        return outbox
+
+    def _take(self, outbox: Written) -> None:
+        """Timers that an earlier event of the same unit set may end here too: those rows were never written."""
+        unit = self._unit
+        unit.actions = [row for row in unit.actions if row.timer is None or row.timer not in outbox.cancelled]
+        unit.actions += outbox.rows
+        unit.cancelled += outbox.cancelled
+        if unit.ended:
+            unit.actions = [row for row in unit.actions if row.timer is None]
 
     def offer(self, inbox: Sequence[Held]) -> None:
         """Offer the held events again, oldest first, from the start after each one that changed the state.
 
-        One that is taken leaves the inbox. One whose transition has a bug stays there, and stands in `refused`. One that its transition refuses (Rejected) stands in the log as ignored, with
-        the reason: nothing accepted is lost without a trace.
+        One that is taken leaves the inbox. One whose transition has a bug stays there, and stands in `refused`. One that
+        its transition refuses (Rejected) stands in the log as ignored, with the reason: nothing accepted is lost without
+        a trace.
         """
         waiting = list(inbox)
         while (held := next((h for h in waiting if self._wanted(h)), None)) is not None:
@@ -273,7 +279,9 @@ def birth(
     decision = begin(machine, state, context(seen, 0))
     status = MachineStatus.DONE if machine.is_final(state) else MachineStatus.LIVE
     unit = Unit(seen, machine.version, status, name, text, 0)
-    unit.actions += rows(machine, seen.id, 0, decision.actions, limits)
+    unit.actions += written(machine, Moment(seen.id, 0, seen.at), decision.actions, limits).rows
+    timer = state_timer(machine, ActionId(seen.id, 0, len(decision.actions)), state)
+    unit.actions += [] if timer is None else [timer]
     snapshot: Snapshot[Any] = Snapshot(
         seen.machine,
         seen.key,
@@ -292,32 +300,6 @@ def birth(
 def context(seen: Seen, seq: int) -> Context:
     """What the transition of event `seq` may know."""
     return Context(seen.at, seen.id, seen.key, seq)
-
-
-def rows(
-    machine: Machine[Any, Any, Any], machine_id: UUID, seq: int, actions: Sequence[object], limits: Limits
-) -> list[NewAction]:
-    """The outbox rows of one event's actions. Raises InvalidPayload, TransitionError (too many), what `route` raises."""
-    if len(actions) > MAX_ACTIONS:
-        raise TransitionError(f"event {seq} emits {len(actions)} actions, the limit is {MAX_ACTIONS}")
-    return [
-        _row(machine, ActionId(machine_id, seq, idx), action, limits) for idx, action in enumerate(actions)
-    ]
-
-
-def _row(machine: Machine[Any, Any, Any], made: ActionId, action: object, limits: Limits) -> NewAction:
-    name, route = machine.action_name(action), machine.routed(action)
-    lane = None
-    if route.partition_key is not None:
-        lane = f"key:{route.partition_key}"
-    elif route.ordered or machine.ordered:
-        lane = f"machine:{made.machine_id}"
-    status = ActionStatus.PENDING if lane is None else ActionStatus.BLOCKED
-    payload = encode(action, f"action {name}", limits)
-    return NewAction(
-        made.seq, made.idx, name, machine.version, payload, machine.tracked(action), status, route.queue or machine.queue,
-        route.priority, lane, timedelta(0),
-    )  # fmt: skip
 
 
 def digest(name: str, payload: str) -> bytes:

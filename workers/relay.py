@@ -158,6 +158,7 @@ def main(settings: Settings) -> int:
     """Run one relay until SIGTERM or SIGINT. Returns the exit status: 0, or 1 with a logged reason."""
     from workers.celery import create_app
 
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s] %(message)s")
     app = create_app()
     app.conf.broker_url = settings.broker_url
     process = RelayProcess(settings, app)

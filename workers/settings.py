@@ -50,18 +50,29 @@ def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, s
         raise ConfigurationError(
             "DATABASE_URL is not set; expected postgresql://user:password@host:5432/name (or use `fsm dev`)"
         )
-    listed = environ.get("FSM_MACHINES")
-    machines = listed.replace(",", " ").split() if listed is not None else _strings(given.get("fsm_machines"))
     liveness = environ.get("FSM_LIVENESS_FILE")
     return Settings(
         database_url=database,
         broker_url=environ.get("BROKER_URL") or str(given.get("broker_url") or DEFAULT_BROKER),
         schema=environ.get("FSM_SCHEMA") or str(given.get("fsm_schema") or "fsm"),
-        machines=tuple(machines),
+        machines=listed(given, environ),
         lease=_seconds("FSM_LEASE", environ.get("FSM_LEASE") or given.get("fsm_lease") or DEFAULT_LEASE),
         liveness=Path(liveness) if liveness else None,
         queues=cast("Mapping[str, int] | None", given.get("fsm_queues")),
     )
+
+
+def listed(
+    configured: Mapping[str, object] | None = None, environ: Mapping[str, str] = os.environ
+) -> tuple[str, ...]:
+    """The "module:name" entries alone, for what needs no server: FSM_MACHINES, else celeryconfig's `fsm_machines`.
+
+    Raises ConfigurationError if those are no list.
+    """
+    named = environ.get("FSM_MACHINES")
+    if named is not None:
+        return tuple(named.replace(",", " ").split())
+    return tuple(_strings((celeryconfig() if configured is None else configured).get("fsm_machines")))
 
 
 def celeryconfig() -> Mapping[str, object]:

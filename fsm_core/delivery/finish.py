@@ -213,9 +213,10 @@ def _draft(
 def _apply(registry: Registry, draft: Draft, result: Result) -> None:
     claimed, outcome = result.claimed, result.outcome
     to, error, note, events, step = ActionStatus.COMPLETED, None, None, list[object](), 0
+    source = "result"
     if claimed.outcome is not None:
         known, events = from_json(registry.machine(claimed.machine, claimed.version), claimed.outcome)
-        to, error = known.to, known.error
+        to, error, source = known.to, known.error, known.source
     elif isinstance(outcome, Completed):
         events, note = list(outcome.events), outcome.note
     elif isinstance(outcome, GaveUp):
@@ -224,7 +225,7 @@ def _apply(registry: Registry, draft: Draft, result: Result) -> None:
         events = [] if failed is None else [failed]
     for event in events:
         try:
-            draft.apply(event, "result", cause=str(claimed.id))
+            draft.apply(event, source, cause=str(claimed.id))
         except REFUSALS as refusal:
             note = f"ignored: {describe(refusal)}"
     ending = Ending(

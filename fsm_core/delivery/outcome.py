@@ -10,7 +10,7 @@ import msgspec
 
 from fsm_core.codec import decode_named, encode
 from fsm_core.errors import FsmError, InvalidPayload, Permanent, UnknownType
-from fsm_core.types import ActionStatus, Failed
+from fsm_core.types import ENGINE_EVENTS, ActionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,9 +80,12 @@ def returned(machine: AnyMachine, events: Sequence[object]) -> Outcome:
     """
     try:
         for event in events:
-            if isinstance(event, Failed):
+            if isinstance(event, ENGINE_EVENTS):
                 raise UnknownType(
-                    machine.name, "event that an effect may return", "Failed", tuple(machine.events)
+                    machine.name,
+                    "event that an effect may return",
+                    type(event).__name__,
+                    tuple(machine.events),
                 )
             encode(event, f"event {machine.event_name(event)}")
     except FsmError as error:
@@ -156,6 +159,7 @@ class Known(msgspec.Struct, frozen=True):
     to: ActionStatus
     events: list[dict[str, Any]]
     error: str | None = None
+    source: str = "result"
 
 
 def from_json(machine: AnyMachine, text: str) -> tuple[Known, list[object]]:

@@ -23,7 +23,7 @@ from fsm_core.postgres.flows.advance import Call, Conflict
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.urls import shown
 from fsm_core.registry import AnyEffects, AnyMachine, Registry
-from fsm_core.types import Failed, Key, key_text
+from fsm_core.types import ENGINE_EVENTS, Key, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,11 +63,11 @@ class Base:
     def _call(
         self, machine: AnyMachine, key: Key, event: object, dedup_key: str | None, expected_seq: int | None
     ) -> Call:
-        """A checked call of `advance`. Raises UnknownType (also for `Failed`, which only the engine makes), InvalidKey."""
+        """A checked call of `advance`. Raises UnknownType (also for those that only the engine makes), InvalidKey."""
         self.registry.add(machine)
-        if isinstance(event, Failed):
-            known = tuple(name for name, member in machine.events.items() if member.of is None)
-            raise UnknownType(machine.name, "event that comes from outside", "Failed", known)
+        if isinstance(event, ENGINE_EVENTS):
+            known = tuple(name for name, member in machine.events.items() if member.from_outside)
+            raise UnknownType(machine.name, "event that comes from outside", type(event).__name__, known)
         machine.event_name(event)
         if dedup_key is not None and not _is_dedup_key(dedup_key):
             raise InvalidKey(dedup_key, f"a dedup key is 1 to {MAX_DEDUP_KEY} printable characters")

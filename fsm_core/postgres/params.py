@@ -8,15 +8,29 @@ from typing import TYPE_CHECKING, Any
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.types import ActionId, ActionRecord, ActionStatus, AttemptRecord, MachineStatus
-from fsm_core.unit import Held, NewAction, Seen, Unit
+from fsm_core.unit import Held, Seen, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from fsm_core.rows import NewAction
+
 import msgspec
 
-_ACTION_COLUMNS = ("idx", "name", "payload", "tracked", "status", "queue", "priority", "lane", "delay")
+_ACTION_COLUMNS = (
+    "idx",
+    "name",
+    "payload",
+    "tracked",
+    "status",
+    "queue",
+    "priority",
+    "lane",
+    "delay",
+    "timer",
+    "outcome",
+)
 
 
 def utc(value: datetime) -> datetime:
@@ -50,7 +64,7 @@ def write_one(unit: Unit) -> Ask[bool]:
         **_machine(unit),
         "id": unit.seen.id, "rev": unit.seen.rev, "name": event.name, "payload": event.payload, "outcome": event.outcome,
         "source": event.source, "cause": event.cause, "call_id": event.call_id, "dedup": dedup and dedup.key,
-        "digest": dedup and dedup.digest, **actions(unit.actions),
+        "digest": dedup and dedup.digest, **actions(unit.actions), "cancelled": unit.cancelled,
     }  # fmt: skip
     return Ask(sql.WRITE_ONE, parameters, bool)
 
@@ -68,7 +82,8 @@ def start(unit: Unit, source: str, call_id: UUID, wait: str | None) -> Ask[bool]
 def write_many(units: Sequence[Unit]) -> Ask[set[int]]:
     """Write units; the answer is the positions of those whose guards held."""
     parameters: dict[str, object] = {
-        **_heads(units), **_endings(units), **_events(units), **_inbox(units), **_dedup(units), **_actions(units)
+        **_heads(units), **_endings(units), **_events(units), **_inbox(units), **_dedup(units), **_actions(units),
+        **_timers(units)
     }  # fmt: skip
     return Ask(sql.WRITE_MANY, parameters, lambda rows: {row[0] for row in rows})
 
@@ -127,6 +142,11 @@ def _dedup(units: Sequence[Unit]) -> dict[str, object]:
         "d_unit": [n for n, _ in rows], "d_key": [d.key for _, d in rows], "d_digest": [d.digest for _, d in rows],
         "d_seq": [d.seq for _, d in rows],
     }  # fmt: skip
+
+
+def _timers(units: Sequence[Unit]) -> dict[str, object]:
+    rows = [(n, name) for n, unit in enumerate(units) for name in unit.cancelled]
+    return {"t_unit": [n for n, _ in rows], "t_name": [name for _, name in rows]}
 
 
 def _actions(units: Sequence[Unit]) -> dict[str, object]:

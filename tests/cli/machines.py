@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from fsm_core import Machine, Rejected
+from examples.door import door
+from fsm_core import Effects, Machine, Rejected
 
 
 @dataclass(frozen=True)
@@ -88,5 +89,7 @@ def ping(state: New, _event: Ping) -> New:
 def pong(state: New, _event: Pong) -> New:
     return state
 
+
+no_effects = Effects(door)
 
 not_a_machine = 3

@@ -26,7 +26,7 @@ def dev() -> int:
     # The database is not known yet, and a mistake in the list of machines should not cost the start of one.
     environ = {**os.environ, "DATABASE_URL": os.environ.get("DATABASE_URL") or "postgresql://"}
     settings = read(environ=environ)
-    known_machines(settings)
+    known_machines(settings.machines)
     from workers.dev.stack import stack
 
     try:

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from fsm_core.check import Finding
 from fsm_core.codec import encode
 from fsm_core.types import ActionRecord, AttemptRecord, HistoryEntry, MachineRecord, Snapshot
 
@@ -94,6 +95,11 @@ def attempt(record: AttemptRecord) -> Document:
         "duration": duration(record),
         "error": record.error,
     }
+
+
+def finding(found: Finding) -> Document:
+    """What `check` found. The values of `code` are a promise too."""
+    return {"code": found.code.value, "place": found.place, "message": found.message}
 
 
 def duration(record: AttemptRecord) -> float | None:

@@ -1,6 +1,6 @@
 """The command `fsm`: its verbs, and the one place where errors become a line and an exit status.
 
-Exit status: 0 done; 1 a server is away, or something broke; 2 the call was wrong and nothing changed.
+Exit status: 0 done; 1 a server is away, something broke, or `check` found something; 2 the call was wrong and nothing changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from fsm_core.errors import ConfigurationError, DefinitionError, FsmError, NotFo
 from workers.cli import (
     actions,
     cancel,
+    check,
     dev,
+    graph,
     history,
     machines,
     migrate,
@@ -55,6 +57,8 @@ _VERBS: tuple[Callable[..., object], ...] = (
     actions.actions,
     retry.retry,
     cancel.cancel,
+    graph.graph,
+    check.check,
 )
 for verb in _VERBS:
     app.command(context_settings=_PASSED_ON if verb is worker.worker else None)(verb)

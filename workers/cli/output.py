@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fsm_core.check import Finding
 from fsm_core.types import ActionRecord, AttemptRecord, HistoryEntry, MachineRecord
 from workers.cli import documents
 
@@ -129,6 +130,14 @@ def _took(attempt: AttemptRecord) -> str:
     seconds = documents.duration(attempt)
     took = "" if seconds is None else f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
     return f"{took}  {attempt.error}" if attempt.error else took
+
+
+def findings(found: Sequence[Finding], *, machines: int) -> None:
+    """What `check` found, one in a line."""
+    for finding in found:
+        line(f"{finding.code}  {finding.place}: {finding.message}")
+    if not found:
+        line(f"no findings in {machines} machine{'' if machines == 1 else 's'}")
 
 
 def table(

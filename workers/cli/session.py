@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fsm_core.errors import ConfigurationError
-from workers.settings import Settings, load, read
+from workers.settings import load, read
 
 if TYPE_CHECKING:
     from fsm_core.postgres import PostgresStore
@@ -23,7 +23,7 @@ def opened(*, machines: bool = False) -> Generator[PostgresStore]:
     Raises ConfigurationError (also if `machines` and none are listed), DefinitionError.
     """
     settings = read()
-    registry = known_machines(settings) if machines else None
+    registry = known_machines(settings.machines) if machines else None
     from sqlalchemy import create_engine
 
     from fsm_core.postgres import PostgresStore
@@ -40,13 +40,13 @@ def opened(*, machines: bool = False) -> Generator[PostgresStore]:
         engine.dispose()
 
 
-def known_machines(settings: Settings) -> Registry:
-    """The machines that the settings list. Raises ConfigurationError if there are none, or one cannot be had."""
-    if not settings.machines:
+def known_machines(entries: Sequence[str]) -> Registry:
+    """The machines that `entries` list. Raises ConfigurationError if there are none, or one cannot be had."""
+    if not entries:
         raise ConfigurationError(
             "no machines are listed; set FSM_MACHINES=module:name, or fsm_machines in celeryconfig.py"
         )
-    return load(settings.machines)
+    return load(entries)
 
 
 def machine_of(store: PostgresStore, name: str, key: str) -> AnyMachine:

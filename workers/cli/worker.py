@@ -28,7 +28,7 @@ def worker(
     ] = None,
 ) -> None:
     """Run effects, as a Celery worker. It is `celery -A workers worker` with the options given."""
-    known_machines(read())
+    known_machines(read().machines)
     command = celery_worker(arguments or ())
     sys.stdout.flush()
     sys.stderr.flush()

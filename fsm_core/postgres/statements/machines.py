@@ -62,12 +62,13 @@ e AS (
   SELECT m.id, 0, %(state_name)s, %(state)s::jsonb, %(version)s, 'applied', %(source)s, %(call_id)s::uuid, %(at)s FROM m),
 a AS (
   INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
-                           created_at, run_at)
+                           created_at, run_at, timer, outcome)
   SELECT m.id, 0, u.idx, u.name, %(version)s, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane, %(at)s,
-         clock_timestamp() + u.delay
+         clock_timestamp() + u.delay, u.timer, u.outcome::jsonb
     FROM m, unnest(%(a_idx)s::smallint[], %(a_name)s::text[], %(a_payload)s::text[], %(a_tracked)s::bool[],
                    %(a_status)s::text[], %(a_queue)s::text[], %(a_priority)s::smallint[], %(a_lane)s::text[],
-                   %(a_delay)s::interval[]) AS u(idx, name, payload, tracked, status, queue, priority, lane, delay)
+                   %(a_delay)s::interval[], %(a_timer)s::text[], %(a_outcome)s::text[])
+         AS u(idx, name, payload, tracked, status, queue, priority, lane, delay, timer, outcome)
   RETURNING run_at),
 ring AS (
   SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
@@ -76,8 +77,10 @@ SELECT m.id, (SELECT count(*) FROM ring) FROM m
 """,
 )
 
-# One machine, one event, any number of actions. Guard: rev. Never waits: whoever holds the row is about to change its rev, and
-# an own transaction's wait is bounded under LOCK only. Index: machines_pkey.
+# One machine, one event, any number of actions; timers that end with it. `a` waits for `gone`: a timer that is set again
+# takes the name of the one that ends, and actions_timer allows each name once. Guard: rev. Does not wait for the machine:
+# whoever holds its row is about to change its rev, and an own transaction's wait is bounded under LOCK only.
+# Index: machines_pkey, actions_timer.
 # A SELECT in WITH that nobody reads does not run: hence the count of ring.
 WRITE_ONE = Statement(
     "write_one",
@@ -88,6 +91,10 @@ m AS (
   UPDATE {s}.machines t SET state = %(state)s::jsonb, state_name = %(state_name)s, version = %(version)s, status = %(status)s,
          ended_at = CASE WHEN %(ended)s THEN coalesce(ended_at, %(at)s) END, updated_at = %(at)s, seq = seq + 1, rev = rev + 1
     FROM l WHERE t.id = l.id AND t.rev = %(rev)s RETURNING t.id, t.seq),
+gone AS (
+  UPDATE {s}.actions t SET status = 'cancelled', finished_at = clock_timestamp()
+    FROM m WHERE t.machine_id = m.id AND t.timer IS NOT NULL AND (%(ended)s OR t.timer = ANY (%(cancelled)s::text[]))
+     AND t.status IN ('pending', 'published') RETURNING 1),
 e AS (
   INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, cause, call_id, occurred_at)
   SELECT m.id, m.seq, %(name)s, %(payload)s::jsonb, %(version)s, %(outcome)s, %(source)s, %(cause)s::text,
@@ -97,12 +104,14 @@ d AS (
   SELECT m.id, %(dedup)s::text, %(digest)s::bytea, m.seq, %(at)s FROM m WHERE %(dedup)s::text IS NOT NULL),
 a AS (
   INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
-                           created_at, run_at)
+                           created_at, run_at, timer, outcome)
   SELECT m.id, m.seq, u.idx, u.name, %(version)s, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane,
-         %(at)s, clock_timestamp() + u.delay
+         %(at)s, clock_timestamp() + u.delay, u.timer, u.outcome::jsonb
     FROM m, unnest(%(a_idx)s::smallint[], %(a_name)s::text[], %(a_payload)s::text[], %(a_tracked)s::bool[],
                    %(a_status)s::text[], %(a_queue)s::text[], %(a_priority)s::smallint[], %(a_lane)s::text[],
-                   %(a_delay)s::interval[]) AS u(idx, name, payload, tracked, status, queue, priority, lane, delay)
+                   %(a_delay)s::interval[], %(a_timer)s::text[], %(a_outcome)s::text[])
+         AS u(idx, name, payload, tracked, status, queue, priority, lane, delay, timer, outcome)
+   WHERE (SELECT count(*) FROM gone) >= 0
   RETURNING run_at),
 ring AS (
   SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
@@ -143,7 +152,14 @@ m AS (
          inbox = t.inbox + w.inbox
     FROM w JOIN lm ON lm.unit = w.unit AND lm.rev = w.rev
    WHERE t.id = lm.id AND t.rev = w.rev AND w.unit NOT IN (SELECT unit FROM bad)
-  RETURNING w.unit, t.id, w.at),
+  RETURNING w.unit, t.id, w.at, w.ended),
+gone AS (
+  UPDATE {s}.actions t SET status = 'cancelled', finished_at = clock_timestamp()
+    FROM m WHERE t.machine_id = m.id AND t.timer IS NOT NULL AND t.status IN ('pending', 'published')
+     AND (m.ended OR EXISTS (SELECT 1 FROM unnest(%(t_unit)s::int[], %(t_name)s::text[]) AS u(unit, name)
+                              WHERE u.unit = m.unit AND u.name = t.timer))
+     AND NOT EXISTS (SELECT 1 FROM lf WHERE lf.machine_id = t.machine_id AND lf.seq = t.seq AND lf.idx = t.idx)
+  RETURNING 1),
 e AS (
   INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, cause, call_id, reason, occurred_at)
   SELECT m.id, u.seq, u.name, u.payload::jsonb, u.version, u.outcome, u.source, u.cause, u.call_id, u.reason, m.at
@@ -171,17 +187,6 @@ known AS (
     FROM m JOIN unnest(%(d_unit)s::int[], %(d_key)s::text[], %(d_digest)s::bytea[], %(d_seq)s::int[])
                 AS u(unit, key, digest, seq) ON u.unit = m.unit
    WHERE u.digest IS NULL AND t.machine_id = m.id AND t.key = u.key),
-a AS (
-  INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
-                           created_at, run_at)
-  SELECT m.id, u.seq, u.idx, u.name, u.version, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane, m.at,
-         clock_timestamp() + u.delay
-    FROM m JOIN unnest(%(a_unit)s::int[], %(a_seq)s::int[], %(a_idx)s::smallint[], %(a_name)s::text[], %(a_version)s::int[],
-                       %(a_payload)s::text[], %(a_tracked)s::bool[], %(a_status)s::text[], %(a_queue)s::text[],
-                       %(a_priority)s::smallint[], %(a_lane)s::text[], %(a_delay)s::interval[])
-                AS u(unit, seq, idx, name, version, payload, tracked, status, queue, priority, lane, delay)
-      ON u.unit = m.unit
-  RETURNING run_at),
 f AS (
   UPDATE {s}.actions t
      SET status = lf.to_status, outcome = coalesce(lf.outcome::jsonb, t.outcome), error = lf.error::jsonb, note = lf.note,
@@ -189,6 +194,19 @@ f AS (
     FROM lf JOIN m ON m.unit = lf.unit
    WHERE t.machine_id = lf.machine_id AND t.seq = lf.seq AND t.idx = lf.idx
   RETURNING t.lane),
+a AS (
+  INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
+                           created_at, run_at, timer, outcome)
+  SELECT m.id, u.seq, u.idx, u.name, u.version, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane, m.at,
+         clock_timestamp() + u.delay, u.timer, u.outcome::jsonb
+    FROM m JOIN unnest(%(a_unit)s::int[], %(a_seq)s::int[], %(a_idx)s::smallint[], %(a_name)s::text[], %(a_version)s::int[],
+                       %(a_payload)s::text[], %(a_tracked)s::bool[], %(a_status)s::text[], %(a_queue)s::text[],
+                       %(a_priority)s::smallint[], %(a_lane)s::text[], %(a_delay)s::interval[], %(a_timer)s::text[],
+                       %(a_outcome)s::text[])
+                AS u(unit, seq, idx, name, version, payload, tracked, status, queue, priority, lane, delay, timer, outcome)
+      ON u.unit = m.unit
+   WHERE (SELECT count(*) FROM gone) >= 0 AND (SELECT count(*) FROM f) >= 0
+  RETURNING run_at),
 ring AS (
   SELECT CASE WHEN (EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
                     OR EXISTS (SELECT 1 FROM f WHERE lane IS NOT NULL))

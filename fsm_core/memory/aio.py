@@ -1,0 +1,117 @@
+"""The asynchronous store in memory: the same rows, every verb awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from fsm_core.memory.store import MOST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsm_core.machine import Machine
+    from fsm_core.memory.drain import Drained
+    from fsm_core.memory.store import MemoryStore
+    from fsm_core.registry import AnyMachine
+    from fsm_core.types import ActionId, ActionRecord, HistoryEntry, Key, MachineRecord, Snapshot
+
+S = TypeVar("S")
+E = TypeVar("E")
+A = TypeVar("A")
+
+
+class AsyncMemoryStore:
+    """As `AsyncPostgresStore`, over the rows of a `MemoryStore`.
+
+    A test drives an async application by the one and looks with the other. No verb but `drain` waits for anything.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.registry = store.registry
+        self.clock = store.clock
+
+    async def start(
+        self,
+        machine: Machine[S, E, A],
+        key: Key | None = None,
+        state: S | None = None,
+        *,
+        session: object = None,
+    ) -> Snapshot[S]:
+        """As `MemoryStore.start`."""
+        return self._store.start(machine, key, state, session=session)
+
+    async def advance(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        *,
+        dedup_key: str | None = None,
+        expected_seq: int | None = None,
+        session: object = None,
+    ) -> Snapshot[S]:
+        """As `MemoryStore.advance`."""
+        return self._store.advance(
+            machine, key, event, dedup_key=dedup_key, expected_seq=expected_seq, session=session
+        )
+
+    async def get(self, machine: Machine[S, E, A], key: Key) -> Snapshot[S]:
+        """As `MemoryStore.get`."""
+        return self._store.get(machine, key)
+
+    async def history(self, machine: AnyMachine | str, key: Key) -> list[HistoryEntry]:
+        """As `MemoryStore.history`."""
+        return self._store.history(machine, key)
+
+    async def record(self, machine: AnyMachine | str, key: Key) -> MachineRecord:
+        """As `MemoryStore.record`."""
+        return self._store.record(machine, key)
+
+    async def machines(
+        self,
+        name: str | None = None,
+        *,
+        status: str | None = None,
+        state: str | None = None,
+        limit: int = 100,
+    ) -> list[MachineRecord]:
+        """As `MemoryStore.machines`."""
+        return self._store.machines(name, status=status, state=state, limit=limit)
+
+    async def actions(
+        self,
+        *,
+        status: str | None = None,
+        machine: str | None = None,
+        key: Key | None = None,
+        action: str | None = None,
+        queue: str | None = None,
+        limit: int = 100,
+    ) -> list[ActionRecord]:
+        """As `MemoryStore.actions`."""
+        return self._store.actions(
+            status=status, machine=machine, key=key, action=action, queue=queue, limit=limit
+        )
+
+    async def action(self, action_id: ActionId) -> ActionRecord:
+        """As `MemoryStore.action`."""
+        return self._store.action(action_id)
+
+    async def retry(self, action_ids: Sequence[ActionId]) -> list[ActionId]:
+        """As `MemoryStore.retry`."""
+        return self._store.retry(action_ids)
+
+    async def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
+        """As `MemoryStore.cancel`."""
+        return self._store.cancel(machine, key, note)
+
+    async def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
+        """As `MemoryStore.cancel_action`."""
+        self._store.cancel_action(action_id, note)
+
+    async def drain(self, *, limit: int = MOST, jump: bool = False) -> Drained:
+        """As `MemoryStore.drain`, in a thread of its own with a loop of its own: effects share nothing with this one."""
+        return await asyncio.to_thread(self._store.drain, limit=limit, jump=jump)

@@ -1,0 +1,139 @@
+"""One attempt of an effect, inline: the probe first where the outcome is in doubt, then the effect, then judging."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from fsm_core.codec import decode_named
+from fsm_core.delivery.outcome import Outcome, raised, returned, timed_out, unknown, used_up
+from fsm_core.effects import Attempt, Effect, NotDone, results
+from fsm_core.errors import FsmError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import TracebackType
+
+    from fsm_core.delivery.ports import Claimed
+    from fsm_core.memory.clock import Clock
+    from fsm_core.registry import AnyEffects, AnyMachine, Registry
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Runs effects in the calling thread. A context manager: at its end resources are left and the event loop is closed.
+
+    What an effect raises is judged by its policy, except for a BaseException that is no Exception: that comes through, as
+    the end of a process would.
+    """
+
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._loop: asyncio.Runner | None = None
+        self._entered: dict[int, object] = {}
+        self._sync = ExitStack()
+        self._async = AsyncExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the resources, the last entered first. Raises what they raise."""
+        with self._sync:
+            if self._loop is not None:
+                with self._loop:
+                    self._loop.run(self._async.aclose())
+
+    def run(self, claimed: Claimed) -> Outcome:
+        """Run one attempt to its end; returns what came of it."""
+        machine = self._registry.machine(claimed.machine, claimed.version)
+        effects = self._registry.effects(claimed.machine, claimed.version)
+        effect = None if effects is None else effects.effect(claimed.action)
+        if effects is None or effect is None:
+            return unknown(claimed, f"no effect here runs {claimed.action}")
+        try:
+            action = decode_named(machine, "action", claimed.action, claimed.payload)
+        except FsmError as error:
+            return unknown(claimed, f"nobody here can run it: {error}")
+        try:
+            return self._attempt(machine, effects, effect, claimed, action)
+        except _Overdue:
+            return timed_out(effect.retry, claimed, effect.timeout)
+        except (Exception, asyncio.CancelledError) as error:
+            if not claimed.tracked:
+                log.exception("untracked action %s (%s) failed", claimed.id, claimed.action)
+            return raised(effect.retry, claimed, error)
+
+    def ended_by_the_clock(self, claimed: Claimed) -> Outcome | None:
+        """That the attempt timed out, if the clock went past its deadline while it ran; else None."""
+        effects = self._registry.effects(claimed.machine, claimed.version)
+        effect = None if effects is None else effects.effect(claimed.action)
+        if effect is None or claimed.started_at is None or not claimed.tracked:
+            return None
+        late = self._clock.now() >= claimed.started_at + effect.timeout
+        return timed_out(effect.retry, claimed, effect.timeout) if late else None
+
+    def _attempt(
+        self, machine: AnyMachine, effects: AnyEffects, effect: Effect, claimed: Claimed, action: object
+    ) -> Outcome:
+        deadline = self._clock.now() + effect.timeout
+        attempt = Attempt(
+            claimed.id, claimed.attempt, deadline, self._resources(effects), claimed.machine, claimed.key
+        )
+        probe = effects.prober(claimed.action) if claimed.in_doubt else None
+        if probe is not None:
+            try:
+                answer = self._call(probe, action, attempt)
+            except Exception as error:  # noqa: BLE001 - a probe that raises cannot tell yet
+                return raised(effect.retry, claimed, error, by_probe=True)
+            if not isinstance(answer, NotDone):
+                return returned(machine, results(answer))
+        spent = used_up(effect.retry, claimed)
+        return spent or returned(machine, results(self._call(effect, action, attempt)))
+
+    def _call(self, effect: Effect, action: object, attempt: Attempt[Any]) -> object:
+        given = (action, attempt) if effect.takes_attempt else (action,)
+        if not effect.is_async:
+            return effect.function(*given)
+        return self._awaited(_within(effect, given))
+
+    def _awaited(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            self._loop = asyncio.Runner()
+        return self._loop.run(work)
+
+    def _resources(self, effects: AnyEffects) -> object:
+        """What the factory's context manager yields, entered at first use."""
+        if effects.resources is None:
+            return None
+        if id(effects) not in self._entered:
+            manager = effects.resources()
+            if isinstance(manager, AbstractAsyncContextManager):
+                entered = self._awaited(self._async.enter_async_context(manager))
+            else:
+                entered = self._sync.enter_context(manager)
+            self._entered[id(effects)] = entered
+        return self._entered[id(effects)]
+
+
+class _Overdue(Exception):
+    """The attempt's own timeout, told apart from a TimeoutError of the effect's."""
+
+
+async def _within(effect: Effect, given: tuple[object, ...]) -> object:
+    scope = asyncio.timeout(effect.timeout.total_seconds())
+    try:
+        async with scope:
+            return await effect.function(*given)
+    except TimeoutError:
+        if scope.expired():
+            raise _Overdue from None
+        raise

@@ -1,0 +1,177 @@
+"""The outbox in memory: delivery's `WorkerStore`, and of its `RelayStore` what `drain` asks for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from fsm_core.delivery.ports import Claimed, Move
+from fsm_core.memory.tables import ActionRow, AttemptRow, Tables
+from fsm_core.types import ActionId, ActionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from fsm_core.unit import Held, Seen, Unit
+
+FINISHED = (ActionStatus.COMPLETED, ActionStatus.FAILED, ActionStatus.CANCELLED)
+ACTIVE = (ActionStatus.PENDING, ActionStatus.PUBLISHED, ActionStatus.RUNNING)
+LOST_FIRST, LOST_MOST = timedelta(seconds=0.25), timedelta(seconds=60)
+
+
+class MemoryOutbox:
+    """The actions of a `MemoryStore`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    # A worker's side
+
+    def claim(self, worker: UUID, ids: Sequence[ActionId], ticket: UUID, claim: UUID) -> list[Claimed]:
+        """See `WorkerStore.claim`. An untracked action is completed by it: at most once."""
+        with self._tables.lock:
+            rows = [self._tables.actions[i] for i in ids]
+            held = [r for r in rows if r.status is ActionStatus.PUBLISHED and r.token == ticket]
+            return [self._claimed(row, worker, claim) for row in held]
+
+    def move(self, moves: Sequence[Move]) -> set[ActionId]:
+        """See `WorkerStore.move`."""
+        with self._tables.lock:
+            return {move.id for move in moves if self._moved(move)}
+
+    def read(self, machines: Sequence[UUID]) -> dict[UUID, Seen]:
+        """See `WorkerStore.read`."""
+        with self._tables.lock:
+            return {machine: self._tables.seen(self._tables.machines[machine]) for machine in machines}
+
+    def write(self, units: Sequence[Unit]) -> set[int]:
+        """See `WorkerStore.write`."""
+        with self._tables.lock:
+            return {position for position, unit in enumerate(units) if self._tables.write(unit)}
+
+    def write_alone(self, machine: UUID, decide: Callable[[Seen, Sequence[Held]], Unit]) -> bool:
+        """See `WorkerStore.write_alone`."""
+        tables = self._tables
+        with tables.lock:
+            return tables.write(decide(tables.seen(tables.machines[machine]), list(tables.inbox[machine])))
+
+    def mine(self, ids: Sequence[ActionId], tokens: Sequence[UUID]) -> dict[ActionId, ActionStatus]:
+        """See `WorkerStore.mine`."""
+        with self._tables.lock:
+            rows = [(self._tables.actions[i], token) for i, token in zip(ids, tokens, strict=True)]
+            return {row.id: row.status for row, token in rows if row.token == token}
+
+    def late(self, action: ActionId, token: UUID, result: str) -> None:
+        """See `WorkerStore.late`: kept with the attempt that has ended, or with the one that the action ended under."""
+        with self._tables.lock:
+            row, attempts = self._tables.actions[action], self._tables.attempts[action]
+            if token in attempts:
+                attempts[token].late = result
+            elif row.token == token and row.status in (ActionStatus.CANCELLED, ActionStatus.FAILED):
+                self._record(row, "ignored", late=result)
+
+    # A relay's side
+
+    def admit(self) -> None:
+        """Admit the first row of each lane that is free, if it is due."""
+        with self._tables.lock:
+            rows = [row for row in self._tables.actions.values() if row.lane is not None]
+            taken = {row.lane for row in rows if row.status in ACTIVE}
+            for row in rows:
+                if row.status is ActionStatus.BLOCKED and row.lane not in taken:
+                    taken.add(row.lane)
+                    if row.run_at <= self._tables.clock.now():
+                        row.status = ActionStatus.PENDING
+
+    def publish(self, limit: int, ticket: UUID, served: Callable[[ActionRow], bool]) -> list[ActionId]:
+        """Mark up to `limit` due rows that are `served` as published under `ticket`, the most urgent first."""
+        with self._tables.lock:
+            now = self._tables.clock.now()
+            due = [row for row in self._pending(served) if row.run_at <= now]
+            taken = sorted(due, key=lambda row: (row.priority, row.run_at))[:limit]
+            for row in taken:
+                row.status, row.token, row.published_at = ActionStatus.PUBLISHED, ticket, now
+            return [row.id for row in taken]
+
+    def unpublish(self, ids: Sequence[ActionId], ticket: UUID) -> None:
+        """Take the mark back from what was not claimed; no attempt was made."""
+        with self._tables.lock:
+            for row in (self._tables.actions[i] for i in ids):
+                if row.status is ActionStatus.PUBLISHED and row.token == ticket:
+                    row.status = ActionStatus.PENDING
+
+    def next_due(self, served: Callable[[ActionRow], bool]) -> datetime | None:
+        """When the next pending row that is `served` becomes due; None: none waits."""
+        with self._tables.lock:
+            return min((row.run_at for row in self._pending(served)), default=None)
+
+    def requeue_dead(self) -> int:
+        """Put back what workers that are gone were running, its outcome in doubt; returns how many."""
+        with self._tables.lock:
+            lost = [
+                row
+                for row in self._tables.actions.values()
+                if row.status is ActionStatus.RUNNING and row.worker_id not in self._tables.alive
+            ]
+            for row in lost:
+                self._record(row, "lost")
+                # No jitter, unlike the relay's: one process makes no storm, and a test sees the same times again.
+                delay = min(LOST_FIRST * 2 ** min(row.lost, 10), LOST_MOST)
+                row.status, row.run_at = ActionStatus.PENDING, self._tables.clock.now() + delay
+                row.lost, row.in_doubt, row.note = row.lost + 1, True, "its worker was lost"
+            return len(lost)
+
+    def status(self, action: ActionId) -> ActionStatus:
+        """Where the action stands."""
+        with self._tables.lock:
+            return self._tables.actions[action].status
+
+    def enlist(self, worker: UUID) -> None:
+        """Say that a worker is there."""
+        with self._tables.lock:
+            self._tables.alive.add(worker)
+
+    def retire(self, worker: UUID) -> None:
+        """Say that it is gone; what it still runs is lost."""
+        with self._tables.lock:
+            self._tables.alive.discard(worker)
+
+    def _pending(self, served: Callable[[ActionRow], bool]) -> list[ActionRow]:
+        return [r for r in self._tables.actions.values() if r.status is ActionStatus.PENDING and served(r)]
+
+    def _claimed(self, row: ActionRow, worker: UUID, claim: UUID) -> Claimed:
+        now, token, started = self._tables.clock.now(), row.token, None
+        if row.outcome is None:
+            token, started = claim, now
+            row.token, row.worker_id, row.started_at = claim, worker, now
+            row.attempt, row.note = row.attempt + 1, None
+            row.status = ActionStatus.RUNNING if row.tracked else ActionStatus.COMPLETED
+            row.finished_at = None if row.tracked else now
+        return Claimed(
+            row.id, token or claim, row.fsm, row.key, row.version, row.name, row.payload, row.tracked, row.queue, row.attempt,
+            row.budget_from, row.lost, row.in_doubt, row.outcome, row.published_at or now, started, row.created_at,
+        )  # fmt: skip
+
+    def _moved(self, move: Move) -> bool:
+        row, now = self._tables.actions[move.id], self._tables.clock.now()
+        if row.status is not move.want or row.token != move.mine:
+            return False
+        if move.attempt_outcome is not None:
+            self._record(row, move.attempt_outcome, error=move.error)
+        row.status, row.attempt, row.note = move.to, row.attempt + move.step, move.note
+        row.outcome = row.outcome if move.outcome is None else move.outcome
+        row.error = row.error if move.error is None else move.error
+        row.in_doubt = row.in_doubt if move.in_doubt is None else move.in_doubt
+        row.run_at = row.run_at if move.delay is None else now + move.delay
+        row.finished_at = now if move.to in FINISHED else None
+        return True
+
+    def _record(
+        self, row: ActionRow, outcome: str, *, error: str | None = None, late: str | None = None
+    ) -> None:
+        """A row for the attempt under way, once. Nothing, if none was started."""
+        if row.token is not None and row.started_at is not None:
+            made = AttemptRow(row.attempt, row.started_at, self._tables.clock.now(), outcome, error, late)
+            self._tables.attempts[row.id].setdefault(row.token, made)

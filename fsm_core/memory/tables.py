@@ -1,0 +1,217 @@
+"""The tables as dicts: rows as the codec's JSON text, and the one way in which a unit is written to them."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fsm_core.types import ActionId, ActionStatus, MachineStatus
+from fsm_core.unit import Held, NewEvent, Seen, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from fsm_core.memory.clock import Clock
+    from fsm_core.rows import NewAction
+
+OPEN = (ActionStatus.BLOCKED, ActionStatus.PENDING, ActionStatus.PUBLISHED, ActionStatus.RUNNING)
+
+
+@dataclass
+class MachineRow:
+    """A machine. `change` orders rows that changed at the same time: the clock stands still."""
+
+    id: UUID
+    fsm: str
+    key: str
+    version: int
+    status: MachineStatus
+    state_name: str
+    state: str
+    seq: int
+    rev: int
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+    change: int
+
+
+@dataclass
+class EventRow:
+    """One event of the log."""
+
+    machine_id: UUID
+    event: NewEvent
+    occurred_at: datetime
+
+
+@dataclass
+class ActionRow:
+    """One action of the outbox; what its columns mean: docs/protocol.md."""
+
+    id: ActionId
+    fsm: str
+    key: str
+    name: str
+    version: int
+    payload: str
+    tracked: bool
+    status: ActionStatus
+    queue: str
+    priority: int
+    lane: str | None
+    timer: str | None
+    outcome: str | None
+    created_at: datetime
+    run_at: datetime
+    attempt: int = 0
+    budget_from: int = 0
+    lost: int = 0
+    in_doubt: bool = False
+    token: UUID | None = None
+    worker_id: UUID | None = None
+    published_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: str | None = None
+    note: str | None = None
+
+
+@dataclass
+class AttemptRow:
+    """An attempt that did not end its action."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime
+    outcome: str
+    error: str | None = None
+    late: str | None = None
+
+
+@dataclass
+class DedupRow:
+    """What a dedup key was used for. `seq` is None while its event is held."""
+
+    digest: bytes
+    seq: int | None
+
+
+@dataclass
+class Tables:
+    """All rows, under one lock; `alive` are the workers that have not ended. Its methods are called with the lock held."""
+
+    clock: Clock
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    machines: dict[UUID, MachineRow] = field(default_factory=dict)
+    addresses: dict[tuple[str, str], UUID] = field(default_factory=dict)
+    events: dict[UUID, list[EventRow]] = field(default_factory=lambda: defaultdict(list))
+    actions: dict[ActionId, ActionRow] = field(default_factory=dict)
+    of_machine: dict[UUID, list[ActionRow]] = field(default_factory=lambda: defaultdict(list))
+    attempts: dict[ActionId, dict[UUID, AttemptRow]] = field(default_factory=lambda: defaultdict(dict))
+    inbox: dict[UUID, list[Held]] = field(default_factory=lambda: defaultdict(list))
+    dedup: dict[tuple[UUID, str], DedupRow] = field(default_factory=dict)
+    alive: set[UUID] = field(default_factory=set)
+    _count: int = 0
+
+    def find(self, fsm: str, key: str) -> MachineRow | None:
+        """The machine at an address."""
+        found = self.addresses.get((fsm, key))
+        return None if found is None else self.machines[found]
+
+    def seen(self, row: MachineRow) -> Seen:
+        """The row as a decision reads it. Time does not go back within a machine."""
+        return Seen(
+            row.id, row.fsm, row.key, row.version, row.status, row.state_name, row.state, row.seq, row.rev,
+            len(self.inbox[row.id]), max(self.clock.now(), row.updated_at), row.created_at, row.updated_at, row.ended_at,
+        )  # fmt: skip
+
+    def next_number(self) -> int:
+        """The next number of a sequence: of changes, and of places in the inbox."""
+        self._count += 1
+        return self._count
+
+    def insert(self, unit: Unit, source: str, call_id: UUID) -> None:
+        """Write a birth; its address is free."""
+        seen, at = unit.seen, unit.seen.at
+        self.machines[seen.id] = MachineRow(
+            seen.id, seen.machine, seen.key, unit.version, unit.status, unit.state_name, unit.state, 0, 1, at, at,
+            at if unit.ended else None, self.next_number(),
+        )  # fmt: skip
+        self.addresses[seen.machine, seen.key] = seen.id
+        born = NewEvent(0, unit.state_name, unit.state, unit.version, "applied", source, None, call_id)
+        self.events[seen.id].append(EventRow(seen.id, born, at))
+        self._emit(unit.seen, unit.actions)
+
+    def write(self, unit: Unit) -> bool:
+        """Write a unit, all or nothing; returns whether its guards held: the machine's `rev`, its endings' claims."""
+        row = self.machines[unit.seen.id]
+        ends = [self.actions.get(ending.id) for ending in unit.endings]
+        mine = (
+            a is not None and a.status is e.want and a.token == e.mine
+            for a, e in zip(ends, unit.endings, strict=True)
+        )  # fmt: skip
+        if row.rev != unit.seen.rev or not all(mine):
+            return False
+        self._step(row, unit)
+        self._remember(unit)
+        self._end_timers(unit)
+        self._end_actions(unit)
+        self._emit(unit.seen, unit.actions)
+        return True
+
+    def cancel(self, row: ActionRow, note: str | None) -> None:
+        """End an action without a result. Its token stays, so that a late result finds it."""
+        row.status, row.finished_at = ActionStatus.CANCELLED, self.clock.now()
+        row.note = row.note if note is None else note
+
+    def _step(self, row: MachineRow, unit: Unit) -> None:
+        at = unit.seen.at
+        if unit.seq > row.seq:
+            row.updated_at, row.change = at, self.next_number()
+        row.state_name, row.state, row.version = unit.state_name, unit.state, unit.version
+        row.status, row.seq, row.rev = unit.status, unit.seq, row.rev + 1
+        row.ended_at = (row.ended_at or at) if unit.ended else None
+        self.events[row.id] += [EventRow(row.id, event, at) for event in unit.events]
+
+    def _remember(self, unit: Unit) -> None:
+        """The inbox and the dedup keys."""
+        machine = unit.seen.id
+        waiting = [held for held in self.inbox[machine] if held.pos not in unit.taken]
+        self.inbox[machine] = waiting + [held._replace(pos=self.next_number()) for held in unit.held]
+        for known in unit.dedup:
+            if known.digest is not None:
+                self.dedup[machine, known.key] = DedupRow(known.digest, known.seq)
+            elif (found := self.dedup.get((machine, known.key))) is not None:
+                found.seq = known.seq
+
+    def _end_timers(self, unit: Unit) -> None:
+        if not (unit.cancelled or unit.ended):
+            return
+        spared = {ending.id for ending in unit.endings}
+        for row in self.of_machine[unit.seen.id]:
+            ends = row.timer is not None and (unit.ended or row.timer in unit.cancelled)
+            if ends and row.id not in spared and row.status in (ActionStatus.PENDING, ActionStatus.PUBLISHED):
+                self.cancel(row, None)
+
+    def _end_actions(self, unit: Unit) -> None:
+        for ending in unit.endings:
+            row = self.actions[ending.id]
+            row.status, row.error, row.note = ending.to, ending.error, ending.note
+            row.outcome = ending.outcome or row.outcome
+            row.attempt += ending.attempt
+            row.finished_at = self.clock.now()
+
+    def _emit(self, seen: Seen, actions: Sequence[NewAction]) -> None:
+        for new in actions:
+            made = ActionId(seen.id, new.seq, new.idx)
+            row = ActionRow(
+                made, seen.machine, seen.key, new.name, new.version, new.payload, new.tracked, ActionStatus(new.status),
+                new.queue, new.priority, new.lane, new.timer, new.outcome, seen.at, self.clock.now() + new.delay,
+            )  # fmt: skip
+            self.actions[made] = row
+            self.of_machine[seen.id].append(row)
