@@ -16,7 +16,7 @@ from fsm_core.types import Failed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fsm_core.machine import Edge
+    from fsm_core.edges import Edge
     from fsm_core.registry import AnyEffects, AnyMachine
 
 

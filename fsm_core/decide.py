@@ -11,7 +11,8 @@ from fsm_core.types import Decision, Failed
 
 if TYPE_CHECKING:
     from fsm_core.context import Context
-    from fsm_core.machine import Edge, Machine
+    from fsm_core.edges import Edge
+    from fsm_core.machine import Machine
 
 S = TypeVar("S")
 E = TypeVar("E")

@@ -16,7 +16,7 @@ from fsm_core.signature import emitted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from fsm_core.machine import Edge
+    from fsm_core.edges import Edge
     from fsm_core.registry import AnyMachine
     from fsm_core.unions import Member
 

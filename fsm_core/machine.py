@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
+from fsm_core.edges import (
+    Edge,
+    Entry,
+    StateTimeout,
+    Tables,
+    by_name,
+    check_failed,
+    constant,
+    described,
+    event_key,
+    finals,
+    span_of,
+    without_event,
+)
 from fsm_core.errors import DefinitionError, TransitionError, UnknownType
 from fsm_core.signature import Result, Signature, emitted, place, read, result
-from fsm_core.types import BUILT_IN, Failed, Route, Timeout, Unhandled
+from fsm_core.types import BUILT_IN, Route, Timeout, Unhandled
 from fsm_core.unions import Member, members
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from typing_extensions import TypeForm
     from typing_extensions import TypeVar as DefaultTypeVar
-
-    from fsm_core.context import Context
 
     A = DefaultTypeVar("A", default=Never)
 else:
@@ -28,47 +40,6 @@ E = TypeVar("E")
 F = TypeVar("F", bound=Callable[..., object])
 
 MAX_NAME = 63
-RESERVED = frozenset(cls.__name__ for cls in (*BUILT_IN, Timeout))
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """One transition function: what it takes and what it may give. `fallback`: declared by `otherwise`."""
-
-    function: Callable[..., Any]
-    context: bool
-    results: frozenset[type]
-    signature: Signature
-    result: Result
-    fallback: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One `enter` function."""
-
-    function: Callable[..., Sequence[object]]
-    context: bool
-    signature: Signature
-
-
-@dataclass(frozen=True, slots=True)
-class StateTimeout:
-    """How long a state may last: a timedelta, or a function of the state that gives one."""
-
-    after: Callable[[Any], timedelta]
-    signature: Signature
-
-
-@dataclass(slots=True)
-class _Tables:
-    """What the decorators fill in; dispatch is one look-up in each."""
-
-    edges: dict[tuple[type, object], Edge] = field(default_factory=dict)
-    fallbacks: dict[tuple[type, object], Edge] = field(default_factory=dict)
-    entries: dict[type, Entry] = field(default_factory=dict)
-    timeouts: dict[type, StateTimeout] = field(default_factory=dict)
-    routes: dict[type, Callable[[Any], Route]] = field(default_factory=dict)
 
 
 class Machine(Generic[S, E, A]):
@@ -109,19 +80,19 @@ class Machine(Generic[S, E, A]):
         self.unhandled: Unhandled = unhandled
         self.queue = queue
         self.ordered = ordered
-        self.states = _by_name(states, f"{here}, states")
-        self.events = _by_name(events, f"{here}, events")
-        self.actions = _by_name(actions, f"{here}, actions")
-        self.final = _finals(final, self.states, here)
+        self.states = by_name(states, f"{here}, states")
+        self.events = by_name(events, f"{here}, events")
+        self.actions = by_name(actions, f"{here}, actions")
+        self.final = finals(final, self.states, here)
         self.initial = initial
         self._state_types = frozenset(m.cls for m in self.states.values())
         self._event_keys = {m.key: m for m in self.events.values()}
         self._action_types = {m.cls: m for m in self.actions.values()}
-        self._tables = _Tables()
+        self._tables = Tables()
         self._frozen = False
-        _check_failed(self, here)
+        check_failed(self.events, self.actions, here)
         if initial is not None and type(initial) not in self._state_types:
-            raise DefinitionError(f"{here}: initial= is a {_describe(initial)}, no declared state")
+            raise DefinitionError(f"{here}: initial= is a {described(initial)}, no declared state")
 
     if not TYPE_CHECKING:
 
@@ -178,7 +149,7 @@ class Machine(Generic[S, E, A]):
         Source: Erlang's gen_statem, `state_timeout`.
         """
         self._open("timeout")
-        span = after if callable(after) else partial(_constant, _span(after))
+        span = after if callable(after) else partial(constant, span_of(after))
 
         def declare(function: F) -> F:
             self._declare_timeout(function, span)
@@ -226,7 +197,7 @@ class Machine(Generic[S, E, A]):
     def state_timeout(self, state: object) -> timedelta | None:
         """How long `state` may last, if it declares a timeout. Raises what the `after` function raises."""
         found = self._tables.timeouts.get(type(state))
-        return None if found is None else _span(found.after(state))
+        return None if found is None else span_of(found.after(state))
 
     def takes(self, state: object, event: object) -> bool:
         """Whether an edge takes this event in this state."""
@@ -251,26 +222,26 @@ class Machine(Generic[S, E, A]):
         function = self._tables.routes.get(type(action))
         route = Route() if function is None else function(action)
         if type(route) is not Route:
-            raise TransitionError(f"{function and place(function)} gave {_describe(route)}, no Route")
+            raise TransitionError(f"{function and place(function)} gave {described(route)}, no Route")
         return route
 
     def state_name(self, state: object) -> str:
         """The name that rows keep. Raises UnknownType if it is no state of this machine."""
         if type(state) not in self._state_types:
-            raise UnknownType(self.name, "state", _describe(state), tuple(self.states))
+            raise UnknownType(self.name, "state", described(state), tuple(self.states))
         return type(state).__name__
 
     def event_name(self, event: object) -> str:
         """The name that rows keep. Raises UnknownType if it is no event of this machine."""
         member = self._event_keys.get(event_key(event))
         if member is None:
-            raise UnknownType(self.name, "event", _describe(event), tuple(self.events))
+            raise UnknownType(self.name, "event", described(event), tuple(self.events))
         return member.name
 
     def action_name(self, action: object) -> str:
         """The name that rows keep. Raises UnknownType if it is no action of this machine."""
         if type(action) not in self._action_types:
-            raise UnknownType(self.name, "action", _describe(action), tuple(self.actions))
+            raise UnknownType(self.name, "action", described(action), tuple(self.actions))
         return type(action).__name__
 
     # The work behind the decorators
@@ -319,7 +290,7 @@ class Machine(Generic[S, E, A]):
         states = self._known(members(signature.hints[0], where), self._state_types, "state", where)
         named = self._results(signature, where)
         edge = Edge(
-            partial(_without_event, function),
+            partial(without_event, function),
             signature.context,
             frozenset(m.cls for m in named.states),
             signature,
@@ -344,64 +315,3 @@ class Machine(Generic[S, E, A]):
             if (member.key if role == "event" else member.cls) not in known:  # type: ignore[operator]
                 raise DefinitionError(f"{where}: {member.name} is no declared {role} of the machine")
         return found
-
-
-def _without_event(function: Callable[..., Any], state: object, _event: Timeout, *ctx: Context) -> object:
-    """Call the function of a state timeout, which takes no event."""
-    return function(state, *ctx)
-
-
-def _constant(span: timedelta, _state: object) -> timedelta:
-    return span
-
-
-def _span(after: float | timedelta) -> timedelta:
-    span = after if isinstance(after, timedelta) else timedelta(seconds=after)
-    if span < timedelta(0):
-        raise DefinitionError(f"a timeout cannot be negative: {after}")
-    return span
-
-
-def event_key(event: object) -> object:
-    """What dispatch looks up for an event: its class, or (Failed, class of the failed action)."""
-    cls = type(event)
-    return cls if cls is not Failed else (Failed, type(event.action))  # type: ignore[attr-defined]
-
-
-def _describe(value: object) -> str:
-    cls = type(value)
-    return f"{cls.__name__}[{type(value.action).__name__}]" if isinstance(value, Failed) else cls.__name__
-
-
-def _by_name(form: object, where: str) -> dict[str, Member]:
-    named: dict[str, Member] = {}
-    for member in members(form, where):
-        if member.name in RESERVED:
-            raise DefinitionError(
-                f"{where}: {member.name} is the name of a built-in; call yours something else"
-            )
-        if member.name in named:
-            raise DefinitionError(
-                f"{where}: two classes are called {member.name!r}; rows could not tell them apart"
-            )
-        named[member.name] = member
-    return named
-
-
-def _finals(final: object, states: dict[str, Member], here: str) -> frozenset[type]:
-    if final is None:
-        return frozenset()
-    named = members(final, f"{here}, final")
-    for member in named:
-        if states.get(member.name) != member:
-            raise DefinitionError(f"{here}, final: {member.name} is no declared state")
-    return frozenset(m.cls for m in named)
-
-
-def _check_failed(machine: Machine[Any, Any, Any], here: str) -> None:
-    actions = {m.cls: m for m in machine.actions.values()}
-    for event in machine.events.values():
-        if event.of is not None and not (event.of in actions and actions[event.of].tracked):
-            raise DefinitionError(
-                f"{here}: {event.name} can never come: no tracked action of that type is declared"
-            )

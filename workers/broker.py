@@ -10,7 +10,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from amqp.exceptions import NotFound as QueueNotFound
+from amqp.exceptions import ChannelError
 from kombu.exceptions import KombuError
 
 from fsm_core.errors import BrokerUnavailable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fsm_core.delivery.ports import Message
 
+NOT_FOUND = "404"
 _PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
 
 
@@ -64,7 +65,9 @@ class KombuBroker:
         with self._asking() as connection:
             try:
                 found = connection.default_channel.queue_declare(queue, passive=True)
-            except (QueueNotFound, *connection.channel_errors):
+            except ChannelError as error:
+                if str(error.reply_code) != NOT_FOUND:
+                    raise  # it cannot tell, which is no evidence that messages were lost
                 return 0
             return int(found.message_count)
 

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fsm_core.codec import decode_named
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from fsm_core.registry import AnyEffects, AnyMachine, Registry
 
 log = logging.getLogger(__name__)
+
+GRACE = timedelta(seconds=2)
+"""What a loop may need to cancel an effect."""
 
 
 @dataclass
@@ -88,10 +91,11 @@ class Runner:
                 claimed.machine, "action with an effect here", claimed.action, tuple(machine.actions)
             )
         action = decode_named(machine, "action", claimed.action, claimed.payload)
-        run = Run(claimed, effect, time.monotonic() + effect.timeout.total_seconds())
-        if self._needs_watching(effects, claimed, effect):
-            self._watched[id(run)] = run
-            self._wake.set()
+        run = Run(
+            claimed, effect, time.monotonic() + self._patience(effects, claimed, effect).total_seconds()
+        )
+        self._watched[id(run)] = run
+        self._wake.set()
         try:
             outcome = self._attempt(machine, effects, run, action)
         finally:
@@ -101,10 +105,16 @@ class Runner:
             self._put(Result(claimed, outcome, late))
 
     @staticmethod
-    def _needs_watching(effects: AnyEffects, claimed: Claimed, effect: Effect) -> bool:
-        """What is async is cancelled by its own loop; a plain function can only be given up."""
+    def _patience(effects: AnyEffects, claimed: Claimed, effect: Effect) -> timedelta:
+        """After how long the clock gives an attempt up.
+
+        What is async is cancelled by its own loop before that, unless something blocks the loop; a plain function can
+        only be given up.
+        """
         probe = effects.prober(claimed.action) if claimed.in_doubt else None
-        return not effect.is_async or (probe is not None and not probe.is_async)
+        if not effect.is_async or (probe is not None and not probe.is_async):
+            return effect.timeout
+        return effect.timeout + GRACE + (timedelta(0) if probe is None else probe.timeout)
 
     def void(self) -> None:
         """The lease was lost: what runs goes on, but its results will be refused."""

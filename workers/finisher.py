@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fsm_core.delivery.finish import Finished, finish, finish_alone, late_json
 from fsm_core.delivery.outcome import Completed, Result, to_json
 from fsm_core.delivery.ports import Move
-from fsm_core.errors import FsmError, StoreError
+from fsm_core.errors import DatabaseUnavailable, FsmError, PoolExhausted, StoreError
 from fsm_core.types import ActionStatus
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Finisher:
         self._ready: queue.Queue[Result | None] = queue.Queue()
         self._stuck: list[tuple[float, int, float, Result]] = []
         self._order = itertools.count()
-        self._open = 0
+        self._open: dict[int, Result] = {}
         self._empty = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="fsm-finisher", daemon=True)
@@ -56,13 +56,13 @@ class Finisher:
     def put(self, result: Result) -> None:
         """Take one result. Never blocks."""
         with self._empty:
-            self._open += 1
+            self._open[id(result)] = result
         self._ready.put(result)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was put is committed, at most `timeout` seconds. Returns whether it is."""
         with self._empty:
-            return self._empty.wait_for(lambda: self._open == 0, timeout)
+            return self._empty.wait_for(lambda: not self._open, timeout)
 
     def stop(self) -> None:
         """Commit what is left; a result whose machine stays locked is kept with its action, for somebody to apply."""
@@ -70,25 +70,27 @@ class Finisher:
         self._stopping = True
         self._ready.put(None)
         self._thread.join(timeout=PATIENCE_AT_END)
-        self._keep([entry[3] for entry in self._stuck])
+        self._keep(list(self._open.values()))
 
     def _loop(self) -> None:
         while not self._stopping:
-            group = self._group()
-            try:
-                if group:
-                    self._account(finish(self._store, self._registry, group))
-                self._retry_stuck()
-            except StoreError as error:
-                # Any part of the group may be committed: trying it again finds that by its token.
-                log.warning("results wait for the database: %s", error)
-                for result in group:
-                    self._later(result, FIRST_PAUSE)
-                time.sleep(FIRST_PAUSE)
-            except Exception:
-                log.exception("a group of results could not be committed; each is tried alone")
-                for result in group:
-                    self._later(result, FIRST_PAUSE)
+            self._commit(self._group())
+            self._retry_stuck()
+
+    def _commit(self, group: Sequence[Result]) -> None:
+        if not group:
+            return
+        try:
+            finished = finish(self._store, self._registry, group)
+        except StoreError as error:
+            # Any part of the group may be committed: trying it again finds that by its token.
+            log.warning("results wait for the database: %s", error)
+            finished = Finished(stuck=list(group))
+            time.sleep(FIRST_PAUSE)
+        except Exception:
+            log.exception("a group of results could not be committed; each is tried alone")
+            finished = Finished(stuck=list(group))
+        self._account(finished)
 
     def _group(self) -> list[Result]:
         """What is ready now, at most 200; waits for the first one, or until a stuck one is due."""
@@ -106,16 +108,19 @@ class Finisher:
         return group
 
     def _retry_stuck(self) -> None:
-        while self._stuck and self._stuck[0][0] <= time.monotonic():
-            _, _, pause, result = heapq.heappop(self._stuck)
-            try:
-                self._account(finish_alone(self._store, self._registry, result), pause)
-            except StoreError:
-                self._later(result, pause)
-                raise
-            except Exception:
-                log.exception("the result of %s could not be committed", result.claimed.id)
-                self._later(result, pause)
+        """Try the first that is due: only one, as it may wait for a lock, and neighbours must not."""
+        if not self._stuck or self._stuck[0][0] > time.monotonic():
+            return
+        _, _, pause, result = heapq.heappop(self._stuck)
+        try:
+            finished = finish_alone(self._store, self._registry, result)
+        except StoreError as error:
+            log.warning("the result of %s waits for the database: %s", result.claimed.id, error)
+            finished = Finished(stuck=[result])
+        except Exception:
+            log.exception("the result of %s could not be committed", result.claimed.id)
+            finished = Finished(stuck=[result])
+        self._account(finished, pause)
 
     def _later(self, result: Result, pause: float) -> None:
         longer = min(pause * 2, LONGEST_PAUSE)
@@ -134,12 +139,15 @@ class Finisher:
         for held, bug in finished.refused:
             log.error("a held %s could not be applied, it is held on", held.name, exc_info=bug)
         for result in finished.void:
-            self._late(result)
-            self._ended(result)
+            if self._late(result):
+                self._ended(result)
+            else:
+                self._later(result, pause)
         for result in finished.done:
             self._ended(result)
 
-    def _late(self, result: Result) -> None:
+    def _late(self, result: Result) -> bool:
+        """Record a void result with its attempt. Returns False if the database is away: then later."""
         claimed = result.claimed
         log.warning(
             "the result of %s.%s (%s) came too late: its claim is void",
@@ -147,13 +155,19 @@ class Finisher:
             claimed.action,
             claimed.id,
         )
-        if claimed.outcome is None:
-            self._store.late(claimed.id, claimed.token, late_json(result, self._registry))
+        try:
+            if claimed.outcome is None:
+                self._store.late(claimed.id, claimed.token, late_json(result, self._registry))
+        except (DatabaseUnavailable, PoolExhausted):
+            return False
+        except Exception:
+            log.exception("the late result of %s could not be recorded", claimed.id)
+        return True
 
     def _ended(self, result: Result) -> None:
         self._on_end(result)
         with self._empty:
-            self._open -= 1
+            del self._open[id(result)]
             self._empty.notify_all()
 
     def _keep(self, results: Sequence[Result]) -> None:
@@ -161,7 +175,7 @@ class Finisher:
         moves = []
         for result in results:
             claimed, outcome = result.claimed, result.outcome
-            if claimed.outcome is not None or not isinstance(outcome, Completed):
+            if result.late or claimed.outcome is not None or not isinstance(outcome, Completed):
                 continue
             machine = self._registry.machine(claimed.machine, claimed.version)
             kept = to_json(machine, outcome, None)

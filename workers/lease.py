@@ -58,7 +58,7 @@ class Lease:
 
     def start(self) -> None:
         """Register, then beat. Raises StoreError, if the database is not there at the start."""
-        self._register()
+        self._register(self.id)
         self._thread.start()
 
     def stop(self) -> None:
@@ -72,10 +72,11 @@ class Lease:
             self._store.retire(self.id)
         except StoreError as error:
             log.warning("the lease was not given back: %s", error)
+        self._store.close()
 
-    def _register(self) -> None:
+    def _register(self, worker: UUID) -> None:
         self._store.register(
-            self.id,
+            worker,
             kind=self._kind,
             host=socket.gethostname(),
             pid=self.pid,
@@ -108,8 +109,11 @@ class Lease:
             return
         log.error("the lease of worker %s was taken away; what it runs is void", self.id)
         self._on_lost()
-        self.id = uuid4()
-        self._register()
+        fresh = uuid4()
+        self._register(
+            fresh
+        )  # first: a claim under an id that no row knows would be taken for a dead worker's
+        self.id = fresh
 
 
 def touch(settings: Settings) -> None:

@@ -52,7 +52,7 @@ class RelayProcess:
         self._relay = Relay(self._store, self._broker, uuid4)
         self._queues: Mapping[str, Queue] = {}
         self._looked = 0.0
-        self._since = time.monotonic()
+        self._since: float | None = None
         self._stop = threading.Event()
         self._poll = POLL_FIRST
 
@@ -71,9 +71,10 @@ class RelayProcess:
             except SchemaError:
                 raise
             except StoreError as error:
-                now = time.monotonic()
+                now, since, self._since = time.monotonic(), self._since, None
                 # A connection that worked for a while begins a new count of failures.
-                away = now if away is None or now - self._since > EVERY * 10 else away
+                worked = since is not None and now - since > EVERY * 10
+                away = now if away is None or worked else away
                 attempt.attempt_number = 1 if away == now else attempt.attempt_number + 1
                 if now - away > LOST_PATIENCE:
                     raise
@@ -84,10 +85,10 @@ class RelayProcess:
         """Tick for as long as the database answers."""
         bell = Bell(self._settings.database_url, self._settings.schema)
         lease = Lease(self._settings, kind="relay", queues={}, known={})
-        lease.start()
-        self._since = time.monotonic()
-        self._looked = 0.0
         try:
+            lease.start()
+            self._since = time.monotonic()
+            self._looked = 0.0
             while not self._stop.is_set():
                 tick = self._tick()
                 touch(self._settings)
@@ -117,7 +118,7 @@ class RelayProcess:
         self._looked = time.monotonic()
         self._queues = self._store.queues()
         lease = self._settings.lease
-        connected_for = time.monotonic() - self._since
+        connected_for = time.monotonic() - (self._since or time.monotonic())
         repaired = reconcile(
             self._store,
             self._broker,

@@ -35,6 +35,8 @@ class Loop:
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=5)
+            if not self._thread.is_alive():
+                self._loop.close()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

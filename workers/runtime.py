@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from fsm_core.delivery.outcome import Completed, Result, unknown
+from fsm_core.delivery.outcome import Completed, Result, describe, unknown
 from fsm_core.delivery.ports import Claimed, Move
 from fsm_core.errors import FsmError, StoreError
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
@@ -91,13 +91,16 @@ class Runtime:
         while left:
             slots = self._take(len(left))
             now, left = left[: slots + self._pace.ahead], left[slots + self._pace.ahead :]
+            claimed: list[Claimed] | None = None
             try:
                 claimed = self._claim(ticket, now)
             except StoreError as error:
                 # They stay published under their ticket: the reconciler sends the message again.
-                self._give(slots)
                 log.warning("nothing could be claimed: %s", error)
                 return
+            finally:
+                if claimed is None:
+                    self._give(slots)
             self._run(claimed, slots)
 
     def close(self) -> None:
@@ -106,6 +109,7 @@ class Runtime:
         self._runner.stop()
         self._finisher.stop()
         self._lease.stop()
+        self._store.close()
 
     def _claim(self, ticket: UUID, ids: Sequence[ActionId]) -> list[Claimed]:
         claim = uuid4()
@@ -141,17 +145,25 @@ class Runtime:
             self._give(1)
 
     def _start(self, claimed: Claimed) -> None:
-        if claimed.outcome is not None:
-            self._finisher.put(Result(claimed, Completed()))
-            return
         try:
-            self._runner.run(claimed)
+            if claimed.outcome is None:
+                self._runner.run(claimed)
+                return
+            self._registry.machine(claimed.machine, claimed.version)
+            self._finisher.put(Result(claimed, Completed()))
         except FsmError as error:  # nobody here knows its machine, version or action
             self._release(claimed, error)
+        except (
+            Exception
+        ) as bug:  # in a payload class: whatever it is, the claim must not stay without a result
+            log.exception("action %s could not be started", claimed.id)
+            self._release(claimed, bug)
 
-    def _release(self, claimed: Claimed, error: FsmError) -> None:
+    def _release(self, claimed: Claimed, error: Exception) -> None:
         if claimed.tracked:
-            self._finisher.put(Result(claimed, unknown(claimed, f"no worker here can run it: {error}")))
+            self._finisher.put(
+                Result(claimed, unknown(claimed, f"no worker here can run it: {describe(error)}"))
+            )
         else:
             log.error("untracked action %s was lost: %s", claimed.id, error)
 
@@ -167,7 +179,8 @@ class Runtime:
             self._slots.release()
 
     def _ended(self, result: Result) -> None:
-        if result.claimed.outcome is None:
+        # A late result is the second of its attempt: the first one has let go of the claim, which neighbours may share.
+        if result.claimed.outcome is None and not result.late:
             self._forget(result.claimed.token)
 
     def _hold(self, claim: UUID, count: int) -> None:
@@ -182,9 +195,11 @@ class Runtime:
 
     def _abandon(self) -> None:
         """A forked child with an effect that cannot be stopped: commit what is known, then end; the pool starts another."""
-        self._finisher.flush(timeout=10)
-        self._lease.stop()
-        os._exit(os.EX_SOFTWARE)
+        try:
+            self._finisher.flush(timeout=10)
+            self._lease.stop()
+        finally:
+            os._exit(os.EX_SOFTWARE)
 
     def _census(self, store: PostgresOutbox, worker: UUID) -> None:
         """Hand back what the database believes we run and nobody here does: its claim's answer was lost on the way."""

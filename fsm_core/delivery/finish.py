@@ -50,6 +50,9 @@ REFUSALS = (Rejected, UnhandledEvent, MachineEnded, InboxFull)
 PASSING = (Busy, Deadlock, SchemaError, SerializationConflict)
 """What the database says of the moment, not of the result."""
 
+REFUSED_VALUES = ("22", "23", "54")
+"""Classes of sqlstate: data exception, broken constraint, limit exceeded. None at all: the driver refused the value."""
+
 
 @dataclass
 class Finished:
@@ -98,9 +101,9 @@ def finish_alone(store: WorkerStore, registry: Registry, result: Result) -> Fini
 
     try:
         written = store.write_alone(result.claimed.id.machine_id, decide)
-    except PASSING:
-        raise
     except DatabaseError as error:
+        if not _is_its_fault(error):
+            raise
         broken[result.claimed.id], written = error, False
     if broken:
         _fail_broken(store, registry, [result], broken, finished)
@@ -168,7 +171,9 @@ def _write(
 ) -> None:
     rows = store.read(list(by_machine))
     units: list[tuple[Unit, list[Result]]] = []
-    for machine_id, results in by_machine.items():
+    for machine_id, given in by_machine.items():
+        results, later = _in_turn(given)
+        finished.stuck += later
         broken: dict[ActionId, BaseException] = {}
         draft = _draft(registry, rows[machine_id], results, broken)
         whole = [r for r in results if r.claimed.id not in broken]
@@ -190,6 +195,16 @@ def _write(
             finished.done += whole
         else:
             _unwritten(store, whole, finished)
+
+
+def _in_turn(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+    """Which of one machine's results go into one unit, and which wait until it is written.
+
+    What precedes a timer in a unit may cancel it or set it again; then it must not fire. So one timer at most, and first.
+    """
+    known = [result for result in results if result.claimed.outcome is not None]
+    rest = [result for result in results if result.claimed.outcome is None]
+    return known[:1] + rest, known[1:]
 
 
 def _draft(
@@ -268,8 +283,10 @@ def _fail_broken(
             claimed.id, _want(claimed), claimed.token, ActionStatus.FAILED, outcome=kept,
             error=error_json(f"its result could not be applied: {describe(bug)}"), note="transition",
         )  # fmt: skip
-        store.move([move])
-        finished.broken.append((result, bug))
+        if store.move([move]):
+            finished.broken.append((result, bug))
+        else:
+            _unwritten(store, [result], finished)
 
 
 def _unwritten(store: WorkerStore, results: Sequence[Result], finished: Finished) -> None:
@@ -287,6 +304,11 @@ def _unwritten(store: WorkerStore, results: Sequence[Result], finished: Finished
             finished.done.append(result)
         else:
             finished.void.append(result)
+
+
+def _is_its_fault(error: DatabaseError) -> bool:
+    """Whether the database refuses these very values; a full disk or a cancelled statement says nothing of the result."""
+    return not isinstance(error, PASSING) and (error.sqlstate is None or error.sqlstate[:2] in REFUSED_VALUES)
 
 
 def _want(claimed: Claimed) -> ActionStatus:

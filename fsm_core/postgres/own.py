@@ -24,6 +24,10 @@ class Own:
         # Set and reset by SQLAlchemy: autocommit left on the driver's connection would survive its return to the pool.
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engine.dispose()
+
     @contextmanager
     def connected(self, doing: str) -> Iterator[psycopg.Connection[Any]]:
         """A connection in autocommit. Raises DatabaseUnavailable, PoolExhausted; psycopg's errors inside become ours."""

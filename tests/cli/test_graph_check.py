@@ -182,7 +182,11 @@ def test_what_is_found_is_one_json_document(fsm: Fsm) -> None:
 
     assert (answer.status, answer.err) == (1, "")
     assert answer.json == [
-        {"code": "unhandled-event", "place": "turnstile: event Push", "message": "no state has an edge for it"}
+        {
+            "code": "unhandled-event",
+            "place": "turnstile: event Push",
+            "message": "no state has an edge for it",
+        }
     ]
 
 

@@ -219,7 +219,11 @@ def test_a_step_of_older_code_highlights_the_states_that_are_left() -> None:
     [
         ("end", 's_end("end")', '"end" [label="end"]'),  # a word of mermaid's own
         ("Tür", 's0("Tür")', '"Tür" [label="Tür"]'),
-        ('A["x"]', 's0("A[#quot;x#quot;]")', r'"A[\"x\"]" [label="A[\"x\"]"]'),  # as generic models are called
+        (
+            'A["x"]',
+            's0("A[#quot;x#quot;]")',
+            r'"A[\"x\"]" [label="A[\"x\"]"]',
+        ),  # as generic models are called
         ("#1&<b>", 's0("#35;1#amp;#lt;b#gt;")', '"#1&<b>" [label="#1&<b>"]'),
         ("a\\", 's0("a\\")', r'"a\\" [label="a\\"]'),
     ],

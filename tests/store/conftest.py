@@ -1,4 +1,4 @@
-"""A world for each kind of store."""
+"""A world for each kind of store on PostgreSQL; the conformance suite has those of every store."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -7,31 +7,31 @@ from typing import Any
 
 import pytest
 
-from tests.store.world import WORLDS, World
+from tests.store.world import WORLDS, PostgresWorld
 
-MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., PostgresWorld]
 
 
 @pytest.fixture(params=sorted(WORLDS))
 def open_world(
     request: pytest.FixtureRequest, database_url: str
-) -> Callable[..., AbstractContextManager[World]]:
+) -> Callable[..., AbstractContextManager[PostgresWorld]]:
     """Opens a store on the test's database, with options of its own; one for each kind of store."""
     return partial(WORLDS[request.param], database_url)
 
 
 @pytest.fixture
-def make_world(open_world: Callable[..., AbstractContextManager[World]]) -> Iterator[MakeWorld]:
+def make_world(open_world: Callable[..., AbstractContextManager[PostgresWorld]]) -> Iterator[MakeWorld]:
     """As `open_world`, closed by the test's end."""
     with ExitStack() as stack:
 
-        def make(**options: Any) -> World:
+        def make(**options: Any) -> PostgresWorld:
             return stack.enter_context(open_world(**options))
 
         yield make
 
 
 @pytest.fixture
-def world(make_world: MakeWorld) -> World:
-    """A store of each kind."""
+def world(make_world: MakeWorld) -> PostgresWorld:
+    """A store of each kind, on a database with SQL beside it."""
     return make_world()

@@ -1,11 +1,14 @@
 """One face for every store, so that the conformance suite is written once."""
 
 import asyncio
+import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -14,7 +17,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from fsm_core import ActionStatus
+from fsm_core.memory import AsyncMemoryStore, MemoryStore
+from fsm_core.memory.tables import ActionRow
 from fsm_core.postgres import AsyncPostgresStore, PostgresStore
+from fsm_core.unit import Held
 
 TABLES = (
     "machines", "events", "actions", "attempts", "inbox", "dedup", "snapshots", "workers", "limits", "buckets",
@@ -24,7 +31,7 @@ TABLES = (
 class Blocking:
     """A synchronous face for an asynchronous store: each verb runs on a loop of its own thread."""
 
-    def __init__(self, store: AsyncPostgresStore, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, store: AsyncPostgresStore | AsyncMemoryStore, loop: asyncio.AbstractEventLoop) -> None:
         self._store, self._loop = store, loop
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -36,9 +43,31 @@ class Blocking:
         return call
 
 
+class World(ABC):
+    """A store, and a way to look at its rows and to change them behind its back. `store` acts like a PostgresStore."""
+
+    store: Any
+
+    @abstractmethod
+    def contents(self) -> dict[str, list[dict[str, Any]]]:
+        """Everything that the store keeps, by table; the inbox in its order."""
+
+    @abstractmethod
+    def change_actions(self, idx: int | None = None, **columns: Any) -> None:
+        """Change these columns of the actions whose index is `idx` (None: of all). JSON is given as text."""
+
+    @abstractmethod
+    def change_state(self, state: str) -> None:
+        """Change the JSON of every machine's state."""
+
+    @abstractmethod
+    def fill_inbox(self, machine: UUID, name: str, payload: str, times: int) -> None:
+        """Hold an event for a machine, `times` times."""
+
+
 @dataclass(frozen=True)
-class World:
-    """A store with a database behind it, and SQL beside it. `store` is a PostgresStore, or acts like one."""
+class PostgresWorld(World):
+    """A store with a database behind it, and SQL beside it."""
 
     store: Any
     url: str
@@ -50,10 +79,70 @@ class World:
             return cursor.fetchall() if cursor.description else []
 
     def contents(self) -> dict[str, list[dict[str, Any]]]:
-        """Everything that the store keeps."""
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
             read = sql.SQL("SELECT t.* FROM fsm.{} t ORDER BY t::text")
             return {name: connection.execute(read.format(sql.Identifier(name))).fetchall() for name in TABLES}
+
+    def change_actions(self, idx: int | None = None, **columns: Any) -> None:
+        changes = ", ".join(f"{column} = %s" for column in columns)
+        self.sql(f"UPDATE fsm.actions SET {changes} WHERE idx = coalesce(%s, idx)", *columns.values(), idx)
+
+    def change_state(self, state: str) -> None:
+        self.sql("UPDATE fsm.machines SET state = %s", state)
+
+    def fill_inbox(self, machine: UUID, name: str, payload: str, times: int) -> None:
+        self.sql(
+            "INSERT INTO fsm.inbox (machine_id, name, payload, version, source, received_at)"
+            " SELECT %s, %s, %s, 1, 'call', now() FROM generate_series(1, %s)",
+            machine, name, payload, times,
+        )  # fmt: skip
+        self.sql("UPDATE fsm.machines SET inbox = inbox + %s, rev = rev + 1", times)
+
+
+@dataclass(frozen=True)
+class MemoryWorld(World):
+    """A store in memory; `origin` is the MemoryStore whose rows it is on."""
+
+    store: Any
+    origin: MemoryStore
+
+    def contents(self) -> dict[str, list[dict[str, Any]]]:
+        tables = self.origin._tables
+        return {
+            "machines": [_shown(row) for row in tables.machines.values()],
+            "events": [_shown(row) for rows in tables.events.values() for row in rows],
+            "actions": [_shown(row) for row in tables.actions.values()],
+            "attempts": [_shown(row) for rows in tables.attempts.values() for row in rows.values()],
+            "inbox": [_shown(held) for rows in tables.inbox.values() for held in rows],
+            "dedup": [{"of": of, **asdict(row)} for of, row in tables.dedup.items()],
+        }
+
+    def change_actions(self, idx: int | None = None, **columns: Any) -> None:
+        for row in self.origin._tables.actions.values():
+            if idx in (None, row.id.idx):
+                for column, value in columns.items():
+                    setattr(row, column, ActionStatus(value) if column == "status" else value)
+
+    def change_state(self, state: str) -> None:
+        for row in self.origin._tables.machines.values():
+            row.state = state
+
+    def fill_inbox(self, machine: UUID, name: str, payload: str, times: int) -> None:
+        tables = self.origin._tables
+        for _ in range(times):
+            held = Held(tables.next_number(), name, payload, 1, "call", None, None, None)
+            tables.inbox[machine].append(held)
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    """A row with its JSON read, as a database shows it."""
+    shown = row._asdict() if isinstance(row, Held) else asdict(row)
+    if isinstance(row, ActionRow):
+        shown |= shown.pop("id")._asdict()
+    for column in ("state", "payload", "outcome", "error"):
+        if isinstance(shown.get(column), str) and shown[column].startswith("{"):
+            shown[column] = json.loads(shown[column])
+    return shown
 
 
 def plain(url: str) -> str:
@@ -62,27 +151,54 @@ def plain(url: str) -> str:
 
 
 @contextmanager
-def sync_world(url: str, **options: Any) -> Iterator[World]:
+def sync_world(url: str, **options: Any) -> Iterator[PostgresWorld]:
     engine = create_engine(url, **options.pop("engine", {}))
     try:
-        yield World(PostgresStore(engine, **options), plain(url))
+        yield PostgresWorld(PostgresStore(engine, **options), plain(url))
     finally:
         engine.dispose()
 
 
 @contextmanager
-def async_world(url: str, **options: Any) -> Iterator[World]:
+def async_world(url: str, **options: Any) -> Iterator[PostgresWorld]:
     engine = create_async_engine(url, **options.pop("engine", {}))
+    with running_loop() as loop:
+        try:
+            yield PostgresWorld(Blocking(AsyncPostgresStore(engine, **options), loop), plain(url))
+        finally:
+            asyncio.run_coroutine_threadsafe(engine.dispose(), loop).result(30)
+
+
+@contextmanager
+def memory_world(origin: MemoryStore, **options: Any) -> Iterator[MemoryWorld]:
+    """What concerns a database among the options has no meaning here."""
+    store = origin.reopen(*options.get("machines", ()), limits=options.get("limits"))
+    yield MemoryWorld(store, origin)
+
+
+@contextmanager
+def async_memory_world(origin: MemoryStore, **options: Any) -> Iterator[MemoryWorld]:
+    store = origin.reopen(*options.get("machines", ()), limits=options.get("limits"))
+    with running_loop() as loop:
+        yield MemoryWorld(Blocking(AsyncMemoryStore(store), loop), origin)
+
+
+@contextmanager
+def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="store-loop")
     thread.start()
     try:
-        yield World(Blocking(AsyncPostgresStore(engine, **options), loop), plain(url))
+        yield loop
     finally:
-        asyncio.run_coroutine_threadsafe(engine.dispose(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
 WORLDS = {"sync": sync_world, "async": async_world}
+"""The stores on PostgreSQL."""
+
+MEMORY_WORLDS = {"memory": memory_world, "async memory": async_memory_world}
+"""The stores without a database."""

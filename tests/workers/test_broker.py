@@ -65,3 +65,12 @@ def test_an_absent_broker_says_which_and_where() -> None:
 )
 def test_an_address_is_shown_without_its_password(url: str, expected: str) -> None:
     assert shown(url) == expected
+
+
+def test_an_error_is_no_evidence_of_an_empty_queue(broker_url: str) -> None:
+    """A broker that cannot tell how long its queue is has not lost it: nothing is sent or given up on that."""
+    with redis.Redis.from_url(broker_url) as client:
+        client.set("default", "no list")
+
+    with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+        KombuBroker(Celery("t", broker=broker_url)).depth("default")

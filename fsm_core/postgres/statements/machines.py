@@ -244,7 +244,10 @@ WITH m AS (
    WHERE fsm = %(fsm)s AND key = %(key)s AND status IN ('live', 'unborn') AND state IS NOT NULL RETURNING id),
 a AS (
   UPDATE {s}.actions t SET status = 'cancelled', finished_at = clock_timestamp(), note = %(note)s
-    FROM m WHERE t.machine_id = m.id AND t.status IN ('blocked', 'pending', 'published', 'running') RETURNING 1)
-SELECT m.id, (SELECT count(*) FROM a) FROM m
+    FROM m WHERE t.machine_id = m.id AND t.status IN ('blocked', 'pending', 'published', 'running') RETURNING t.lane),
+ring AS (
+  SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE lane IS NOT NULL)
+              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
+SELECT m.id, (SELECT count(*) FROM a), (SELECT count(*) FROM ring) FROM m
 """,
 )

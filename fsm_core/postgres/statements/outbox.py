@@ -93,13 +93,22 @@ SELECT u.machine_id, u.seq, u.idx, a.status
 """,
 )
 
-# An operator's retry: attempts are counted anew from here; a kept outcome is applied, not re-run. Waits. Index: actions_pkey.
+# An operator's retry: attempts are counted anew from here; a kept outcome is applied, not re-run. The last attempt, which stood on
+# the row, moves to the others: the next claim would wipe out that it was. Waits. Index: actions_pkey.
 RETRY = Statement(
     "retry",
     """
 WITH l AS MATERIALIZED (
-  SELECT a.machine_id, a.seq, a.idx, a.status, a.lane FROM unnest(%(machine)s::uuid[], %(seq)s::int[], %(idx)s::smallint[])
+  SELECT a.machine_id, a.seq, a.idx, a.status, a.lane, a.token, a.attempt, a.worker_id, a.started_at, a.finished_at, a.error,
+         a.outcome FROM unnest(%(machine)s::uuid[], %(seq)s::int[], %(idx)s::smallint[])
          AS u(machine_id, seq, idx) JOIN {s}.actions a USING (machine_id, seq, idx) ORDER BY 1, 2, 3 FOR NO KEY UPDATE OF a),
+t AS (
+  INSERT INTO {s}.attempts (machine_id, seq, idx, token, attempt, worker_id, started_at, ended_at, outcome, error)
+  SELECT machine_id, seq, idx, token, attempt, worker_id, started_at, finished_at, 'error', error FROM l
+   WHERE status = 'failed' AND outcome IS NULL AND started_at IS NOT NULL
+     AND NOT EXISTS (SELECT 1 FROM {s}.attempts x WHERE x.machine_id = l.machine_id AND x.seq = l.seq AND x.idx = l.idx
+                                                    AND x.attempt = l.attempt)
+  ON CONFLICT DO NOTHING),
 moved AS (
   UPDATE {s}.actions a
      SET status = CASE WHEN l.lane IS NULL THEN 'pending' ELSE 'blocked' END, budget_from = a.attempt, run_at = clock_timestamp(),

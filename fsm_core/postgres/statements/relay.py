@@ -6,11 +6,14 @@ these run in autocommit, where now() is the statement's own time.
 
 from fsm_core.postgres.statements import Statement
 
-# The queues that somebody serves, with their slots, and up to when each was claimed from. Small table, no index needed.
+# The queues that somebody serves, with their slots, and up to when each was claimed from: under prefork it is the children that
+# claim, and say so in rows of their own. Small table, no index needed.
 QUEUES = Statement(
     "queues",
     """
-SELECT q.queue, sum(q.slots)::int, max((w.claimed -> q.queue ->> 1)::timestamptz)
+SELECT q.queue, sum(q.slots)::int,
+       (SELECT max((c.claimed -> q.queue ->> 1)::timestamptz) FROM {s}.workers c
+         WHERE c.dead_at IS NULL AND c.claimed ? q.queue)
   FROM {s}.workers w CROSS JOIN LATERAL jsonb_each_text(w.queues) AS e(queue, slots_text)
        CROSS JOIN LATERAL (SELECT e.queue, e.slots_text::int AS slots) q
  WHERE w.dead_at IS NULL AND w.alive_until > clock_timestamp() AND w.kind = 'node'
@@ -70,7 +73,7 @@ SELECT extract(epoch FROM min(l.run_at) - clock_timestamp())::float8
 ADMISSION = Statement("admission", "SELECT pg_try_advisory_xact_lock({admission})")
 
 # Admit the head of each free lane. Loose index scan over the lanes from a cursor, at most 500 a pass. actions_lane is the
-# backstop. Index: actions_blocked, actions_lane.
+# backstop. Never waits: two heads of one machine against its cancel would deadlock. Index: actions_blocked, actions_lane.
 ADMIT = Statement(
     "admit",
     """
@@ -86,9 +89,12 @@ head AS MATERIALIZED (
      WHERE a.status = 'blocked' AND a.lane = p.lane ORDER BY a.created_at, a.machine_id, a.seq, a.idx LIMIT 1) h
    WHERE h.run_at <= clock_timestamp() AND h.limit_name IS NULL
      AND NOT EXISTS (SELECT 1 FROM {s}.actions b WHERE b.lane = p.lane AND b.status IN ('pending', 'published', 'running'))),
+free AS MATERIALIZED (
+  SELECT a.machine_id, a.seq, a.idx, a.status FROM head h JOIN {s}.actions a USING (machine_id, seq, idx)
+     FOR NO KEY UPDATE OF a SKIP LOCKED),
 moved AS (
-  UPDATE {s}.actions a SET status = 'pending' FROM head h
-   WHERE a.machine_id = h.machine_id AND a.seq = h.seq AND a.idx = h.idx AND a.status = 'blocked' RETURNING 1)
+  UPDATE {s}.actions a SET status = 'pending' FROM free f
+   WHERE f.status = 'blocked' AND a.machine_id = f.machine_id AND a.seq = f.seq AND a.idx = f.idx RETURNING 1)
 SELECT (SELECT count(*) FROM moved), (SELECT max(lane) FROM picked), (SELECT count(*) FROM picked)
 """,
 )
@@ -125,16 +131,18 @@ RETURNING a.machine_id, a.seq, a.idx
 """,
 )
 
-# Published and not claimed for longer than T * 2^publishes: suspects, not yet lost. Index: actions_published.
+# Published and not claimed for longer than T * 2^publishes: suspects, not yet lost. At most 500 of each queue: a queue whose
+# messages only wait must not hide those that another one has lost. Index: actions_published.
 OVERDUE = Statement(
     "overdue",
     """
 SELECT a.machine_id, a.seq, a.idx, a.token, a.queue, a.tracked, a.published_at, a.publishes, m.fsm, a.name
-  FROM {s}.actions a JOIN {s}.machines m ON m.id = a.machine_id
- WHERE a.status = 'published' AND a.queue = ANY (%(queues)s::text[])
-   AND a.published_at < now() - %(patience)s::interval
-   AND a.published_at < clock_timestamp() - least(interval '10 min', %(patience)s::interval * 2 ^ least(a.publishes, 16))
- ORDER BY a.published_at LIMIT 500
+  FROM unnest(%(queues)s::text[]) AS q(queue) CROSS JOIN LATERAL (
+    SELECT p.* FROM {s}.actions p
+     WHERE p.status = 'published' AND p.queue = q.queue AND p.published_at < now() - %(patience)s::interval
+       AND p.published_at < clock_timestamp() - least(interval '10 min', %(patience)s::interval * 2 ^ least(p.publishes, 16))
+     ORDER BY p.published_at LIMIT 500) a
+  JOIN {s}.machines m ON m.id = a.machine_id
 """,
 )
 

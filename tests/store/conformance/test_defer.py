@@ -89,12 +89,7 @@ def test_an_ended_machine_holds_nothing(world: World) -> None:
 def test_a_full_inbox_refuses(world: World) -> None:
     """At a thousand held events; nothing is written."""
     started = world.store.start(desk, 1)
-    world.sql(
-        "INSERT INTO fsm.inbox (machine_id, name, payload, version, source, received_at)"
-        " SELECT %s, 'Serve', '{\"name\": \"x\"}', 1, 'call', now() FROM generate_series(1, 1000)",
-        started.id,
-    )
-    world.sql("UPDATE fsm.machines SET inbox = 1000, rev = rev + 1")
+    world.fill_inbox(started.id, "Serve", '{"name": "x"}', 1000)
     before = world.contents()
 
     with pytest.raises(InboxFull) as caught:

@@ -1,5 +1,7 @@
 """What an operator does: lists, retries and cancels."""
 
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,23 +14,31 @@ from tests.store.world import World
 
 NOBODY = ActionId(UUID(int=1), 1, 0)
 
-MADE = {
-    "pending": "",
-    "published": ", token = gen_random_uuid(), published_at = now()",
-    "running": ", token = gen_random_uuid(), worker_id = gen_random_uuid(), started_at = now(), attempt = 3",
-    "completed": ", finished_at = now()",
-    "failed": ', finished_at = now(), attempt = 3, error = \'{"message": "Boom: no"}\'',
-    "cancelled": ", finished_at = now()",
+NOW = datetime.now(UTC)
+
+MADE: dict[str, dict[str, Any]] = {
+    "pending": {},
+    "published": {"token": UUID(int=2), "published_at": NOW},
+    "running": {"token": UUID(int=2), "worker_id": UUID(int=3), "started_at": NOW, "attempt": 3},
+    "completed": {"finished_at": NOW},
+    "failed": {"finished_at": NOW, "attempt": 3, "error": '{"message": "Boom: no"}'},
+    "cancelled": {"finished_at": NOW},
 }
-"""How an action's row stands in each status, as an UPDATE says it."""
+"""How an action's row stands in each status."""
 
 
 def one_action(world: World, status: str) -> ActionId:
     """The first of an order's two actions, in that status."""
     started = world.store.start(orders, 7, New(42))
     world.store.advance(orders, 7, Note())
-    world.sql(f"UPDATE fsm.actions SET status = %s{MADE[status]} WHERE idx = 0", status)
+    world.change_actions(0, status=status, **MADE[status])
     return ActionId(started.id, 1, 0)
+
+
+def column(world: World, name: str) -> Any:
+    """What stands in that column of the first action."""
+    (row,) = [row for row in world.contents()["actions"] if row["idx"] == 0]
+    return row[name]
 
 
 def test_a_failed_action_goes_back_with_a_fresh_budget(world: World) -> None:
@@ -40,14 +50,14 @@ def test_a_failed_action_goes_back_with_a_fresh_budget(world: World) -> None:
 
     back = world.store.action(failed)
     assert (back.status, back.attempt, back.finished_at, back.note) == ("pending", 3, None, "retried by hand")
-    assert world.sql("SELECT budget_from FROM fsm.actions WHERE idx = 0") == [(3,)]
+    assert column(world, "budget_from") == 3
 
 
 def test_a_failed_action_of_a_lane_waits_for_its_lane_again(world: World) -> None:
     """Retried, it is blocked: the relay's admission decides when it is its turn."""
     world.store.start(orders, 7, New(42))
     world.store.advance(orders, 7, Pay("visa"))
-    world.sql(f"UPDATE fsm.actions SET status = 'failed'{MADE['failed']}")
+    world.change_actions(status="failed", **MADE["failed"])
     (action,) = world.store.actions(status="failed")
 
     world.store.retry([action.id])
@@ -86,13 +96,13 @@ def test_an_action_that_does_not_exist_is_named(world: World) -> None:
 def test_an_unfinished_or_failed_action_is_cancelled(world: World, status: str) -> None:
     """It keeps its token, so that a late result finds it; the other actions go on."""
     action = one_action(world, status)
-    token = world.sql("SELECT token FROM fsm.actions WHERE idx = 0")
+    token = column(world, "token")
 
     world.store.cancel_action(action, "not wanted")
 
     now = world.store.action(action)
     assert (now.status, now.note, now.finished_at is None) == ("cancelled", "not wanted", False)
-    assert world.sql("SELECT token FROM fsm.actions WHERE idx = 0") == token
+    assert column(world, "token") == token
     assert [a.id.idx for a in world.store.actions(status="pending")] == [1]
 
 

@@ -13,7 +13,7 @@ from fsm_core.postgres.statements import Statement
 from fsm_core.postgres.statements import machines as sql
 from tests.store.conftest import MakeWorld
 from tests.store.machines import New, Note, Serve, desk, orders
-from tests.store.world import World
+from tests.store.world import PostgresWorld
 
 LOSES = psycopg.OperationalError("server closed the connection unexpectedly")
 
@@ -68,7 +68,7 @@ Lose = Callable[..., list[str]]
     "options", [{}, {"dedup_key": "evt-1"}, {"expected_seq": 0}], ids=["plain", "dedup", "seq"]
 )
 def test_an_event_whose_answer_is_lost_is_applied_once(
-    world: World, lose: Lose, options: dict[str, Any], answered: bool
+    world: PostgresWorld, lose: Lose, options: dict[str, Any], answered: bool
 ) -> None:
     """Found by its call id if it was written, decided again if it was not: the caller sees the same answer."""
     world.store.start(orders, 7, New(1))
@@ -82,7 +82,7 @@ def test_an_event_whose_answer_is_lost_is_applied_once(
     assert world.sql("SELECT count(*) FROM fsm.actions") == [(2,)]
 
 
-def test_a_written_event_is_found_behind_those_of_others(world: World, lose: Lose) -> None:
+def test_a_written_event_is_found_behind_those_of_others(world: PostgresWorld, lose: Lose) -> None:
     """Between the loss and the look others may have moved the machine on."""
     world.store.start(door, "front")
 
@@ -104,7 +104,9 @@ def test_a_written_event_is_found_behind_those_of_others(world: World, lose: Los
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["written", "not written"])
-def test_a_held_event_whose_answer_is_lost_is_held_once(world: World, lose: Lose, answered: bool) -> None:
+def test_a_held_event_whose_answer_is_lost_is_held_once(
+    world: PostgresWorld, lose: Lose, answered: bool
+) -> None:
     """The inbox is looked through as well as the log."""
     world.store.start(desk, 1)
     lost = lose(sql.WRITE_MANY, answered=answered)
@@ -117,7 +119,9 @@ def test_a_held_event_whose_answer_is_lost_is_held_once(world: World, lose: Lose
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["written", "not written"])
-def test_a_birth_whose_answer_is_lost_is_no_duplicate(world: World, lose: Lose, answered: bool) -> None:
+def test_a_birth_whose_answer_is_lost_is_no_duplicate(
+    world: PostgresWorld, lose: Lose, answered: bool
+) -> None:
     """It was this very call that started the machine."""
     lost = lose(sql.START, answered=answered)
 
@@ -129,7 +133,9 @@ def test_a_birth_whose_answer_is_lost_is_no_duplicate(world: World, lose: Lose, 
     assert world.store.start(door, "front").duplicate
 
 
-def test_an_operators_cancel_whose_transaction_is_lost_is_made_again(world: World, lose: Lose) -> None:
+def test_an_operators_cancel_whose_transaction_is_lost_is_made_again(
+    world: PostgresWorld, lose: Lose
+) -> None:
     """What was written before the COMMIT is gone with the connection."""
     world.store.start(orders, 7, New(1))
     lose(sql.CANCEL, answered=True)
@@ -138,7 +144,7 @@ def test_an_operators_cancel_whose_transaction_is_lost_is_made_again(world: Worl
     assert world.store.get(orders, 7).status == "cancelled"
 
 
-def test_a_connection_that_breaks_again_and_again_is_given_up(world: World, lose: Lose) -> None:
+def test_a_connection_that_breaks_again_and_again_is_given_up(world: PostgresWorld, lose: Lose) -> None:
     """Bounded: the error says what was being done, and nothing is half done."""
     world.store.start(door, "front")
     before = world.contents()
