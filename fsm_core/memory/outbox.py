@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fsm_core.delivery.ports import Claimed, Move
-from fsm_core.memory.tables import ActionRow, AttemptRow, Tables
 from fsm_core.types import ActionId, ActionStatus
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from fsm_core.memory.tables import ActionRow, Tables
     from fsm_core.unit import Held, Seen, Unit
 
 FINISHED = (ActionStatus.COMPLETED, ActionStatus.FAILED, ActionStatus.CANCELLED)
@@ -70,7 +70,7 @@ class MemoryOutbox:
             if token in attempts:
                 attempts[token].late = result
             elif row.token == token and row.status in (ActionStatus.CANCELLED, ActionStatus.FAILED):
-                self._record(row, "ignored", late=result)
+                self._tables.record_attempt(row, "ignored", late=result)
 
     # A relay's side
 
@@ -116,7 +116,7 @@ class MemoryOutbox:
                 if row.status is ActionStatus.RUNNING and row.worker_id not in self._tables.alive
             ]
             for row in lost:
-                self._record(row, "lost")
+                self._tables.record_attempt(row, "lost")
                 # No jitter, unlike the relay's: one process makes no storm, and a test sees the same times again.
                 delay = min(LOST_FIRST * 2 ** min(row.lost, 10), LOST_MOST)
                 row.status, row.run_at = ActionStatus.PENDING, self._tables.clock.now() + delay
@@ -159,7 +159,7 @@ class MemoryOutbox:
         if row.status is not move.want or row.token != move.mine:
             return False
         if move.attempt_outcome is not None:
-            self._record(row, move.attempt_outcome, error=move.error)
+            self._tables.record_attempt(row, move.attempt_outcome, error=move.error)
         row.status, row.attempt, row.note = move.to, row.attempt + move.step, move.note
         row.outcome = row.outcome if move.outcome is None else move.outcome
         row.error = row.error if move.error is None else move.error
@@ -167,11 +167,3 @@ class MemoryOutbox:
         row.run_at = row.run_at if move.delay is None else now + move.delay
         row.finished_at = now if move.to in FINISHED else None
         return True
-
-    def _record(
-        self, row: ActionRow, outcome: str, *, error: str | None = None, late: str | None = None
-    ) -> None:
-        """A row for the attempt under way, once. Nothing, if none was started."""
-        if row.token is not None and row.started_at is not None:
-            made = AttemptRow(row.attempt, row.started_at, self._tables.clock.now(), outcome, error, late)
-            self._tables.attempts[row.id].setdefault(row.token, made)

@@ -207,6 +207,9 @@ class MemoryStore:
             found = [self._tables.actions[i] for i in dict.fromkeys(action_ids) if i in self._tables.actions]
             failed = [row for row in found if row.status is ActionStatus.FAILED]
             for row in failed:
+                known = {attempt.number for attempt in self._tables.attempts[row.id].values()}
+                if row.outcome is None and row.attempt not in known:
+                    self._tables.record_attempt(row, "error", error=row.error)
                 row.status = ActionStatus.PENDING if row.lane is None else ActionStatus.BLOCKED
                 row.budget_from, row.run_at = row.attempt, self.clock.now()
                 row.finished_at, row.note = None, "retried by hand"

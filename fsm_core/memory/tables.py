@@ -169,6 +169,15 @@ class Tables:
         row.status, row.finished_at = ActionStatus.CANCELLED, self.clock.now()
         row.note = row.note if note is None else note
 
+    def record_attempt(
+        self, row: ActionRow, outcome: str, *, error: str | None = None, late: str | None = None
+    ) -> None:
+        """Keep the last attempt in a row of its own, once; the action's is about to tell of another. None was: nothing."""
+        if row.token is not None and row.started_at is not None:
+            ended = row.finished_at or self.clock.now()
+            made = AttemptRow(row.attempt, row.started_at, ended, outcome, error, late)
+            self.attempts[row.id].setdefault(row.token, made)
+
     def _step(self, row: MachineRow, unit: Unit) -> None:
         at = unit.seen.at
         if unit.seq > row.seq:

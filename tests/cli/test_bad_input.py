@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -303,14 +302,11 @@ def test_help_needs_neither_sqlalchemy_nor_celery() -> None:
         "heavy = {'celery', 'sqlalchemy', 'psycopg', 'alembic', 'rich', 'kombu', 'redis'};"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
-    began = time.perf_counter()
-
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert time.perf_counter() - began < 2  # 0.2 s where nothing else runs
 
 
 def test_a_process_answers_as_main_does(database_url: str) -> None:

@@ -115,7 +115,7 @@ def test_a_fallback_with_one_result_is_one_dashed_arrow_for_each_state() -> None
 
 
 def test_a_fallback_with_several_results_meets_in_one_point() -> None:
-    """n states and m results are n + m arrows."""
+    """With n states and m results there are n + m arrows."""
     m = make()
 
     @m.on

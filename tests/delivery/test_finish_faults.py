@@ -1,12 +1,13 @@
 """Committing results while the database is in the way: nothing is given up that may still be committed."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Engine, text
 
-from fsm_core import ActionStatus
+from fsm_core import ActionStatus, After, Cancel, Machine, To
 from fsm_core.delivery.finish import finish, finish_alone
 from fsm_core.delivery.outcome import Completed, Result
 from fsm_core.errors import DatabaseError
@@ -17,6 +18,44 @@ from fsm_core.unit import Held, Seen, Unit
 from tests.workers.jobs import Did, Do, Trouble, jobs
 
 REGISTRY = Registry([jobs])
+
+
+@dataclass(frozen=True)
+class Armed:
+    rung: int = 0
+
+
+@dataclass(frozen=True)
+class Set:
+    pass
+
+
+@dataclass(frozen=True)
+class Ring:
+    pass
+
+
+@dataclass(frozen=True)
+class Defuse:
+    pass
+
+
+bomb = Machine("bomb", states=Armed, events=Set | Ring | Defuse, initial=Armed())
+
+
+@bomb.on
+def arm(state: Armed, _event: Set) -> To[Armed, After[Defuse] | After[Ring]]:
+    return state, [After(0, Defuse(), name="fuse"), After(0, Ring(), name="ring")]
+
+
+@bomb.on
+def ring(state: Armed, _event: Ring) -> Armed:
+    return Armed(state.rung + 1)
+
+
+@bomb.on
+def defuse(state: Armed, _event: Defuse) -> To[Armed, Cancel]:
+    return state, [Cancel("ring")]
 
 
 def claimed(engine: Engine, outbox: PostgresOutbox, event: object) -> tuple[PostgresStore, Result]:
@@ -79,3 +118,20 @@ def test_a_result_that_the_database_refuses_fails_its_action(engine: Engine, sql
     assert len(finish_alone(outbox, REGISTRY, result).broken) == 1
 
     assert [a.status for a in store.actions()] == [ActionStatus.FAILED]
+
+
+def test_a_timer_that_its_neighbour_cancels_does_not_fire(engine: Engine) -> None:
+    """Two timers of one machine in one group: the first cancels the second, as if it had come a moment earlier."""
+    store, outbox, registry, ticket = PostgresStore(engine), PostgresOutbox(engine), Registry([bomb]), uuid4()
+    store.start(bomb, "a")
+    store.advance(bomb, "a", Set())
+    rows = outbox.publish("default", 2, ticket)
+    claims = outbox.claim(uuid4(), [row.id for row in rows], ticket, uuid4())
+    fuse, alarm = (Result(claim, Completed()) for claim in sorted(claims, key=lambda claim: claim.id.idx))
+
+    finished = finish(outbox, registry, [fuse, alarm])
+    assert (finished.done, finished.stuck) == ([fuse], [alarm])
+    assert finish_alone(outbox, registry, alarm).void == [alarm]
+
+    assert store.get(bomb, "a").state == Armed(0)
+    assert [a.status for a in store.actions()] == [ActionStatus.COMPLETED, ActionStatus.CANCELLED]

@@ -1,5 +1,6 @@
 """The finisher's own bookkeeping, with commits that do what the test says."""
 
+import heapq
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -40,6 +41,10 @@ class Keeping:
         return {move.id for move in moves}
 
 
+def due_at_once(finisher: Finisher, result: Result, _pause: float) -> None:
+    heapq.heappush(finisher._stuck, (0.0, next(finisher._order), 0.0, result))
+
+
 class Bench:
     """A finisher whose commits are `group` and `alone`."""
 
@@ -48,7 +53,7 @@ class Bench:
         self.store = Keeping()
         self.group: Callable[[list[Result]], Finished] = lambda results: Finished(done=list(results))
         self.alone: Callable[[Result], Finished] = lambda one: Finished(done=[one])
-        patch.setattr(module, "FIRST_PAUSE", 0.0)
+        patch.setattr(Finisher, "_later", due_at_once)
         patch.setattr(module, "PATIENCE_AT_END", 0.2)
         patch.setattr(module, "finish", lambda _store, _registry, results: self.group(results))
         patch.setattr(module, "finish_alone", lambda _store, _registry, one: self.alone(one))

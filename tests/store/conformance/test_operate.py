@@ -53,6 +53,18 @@ def test_a_failed_action_goes_back_with_a_fresh_budget(world: World) -> None:
     assert column(world, "budget_from") == 3
 
 
+def test_the_last_attempt_of_a_retried_action_stays_on_record(world: World) -> None:
+    """It stood on the action's own row, which the next claim overwrites."""
+    failed = one_action(world, "failed")
+    world.change_actions(0, token=UUID(int=2), started_at=NOW)
+
+    world.store.retry([failed])
+
+    (attempt,) = world.store.action(failed).attempts
+    assert (attempt.number, attempt.outcome, attempt.error) == (3, "error", "Boom: no")
+    assert (attempt.started_at, attempt.ended_at) == (NOW, NOW)
+
+
 def test_a_failed_action_of_a_lane_waits_for_its_lane_again(world: World) -> None:
     """Retried, it is blocked: the relay's admission decides when it is its turn."""
     world.store.start(orders, 7, New(42))

@@ -1,0 +1,130 @@
+"""A loyalty card: points for money off an order, which the shop's backend must confirm.
+
+Source: the `coffee_shop` example of FASM and PHASM. Run it, without any server: `python examples/coffee_shop.py`.
+"""
+
+import sys
+from collections.abc import Callable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fsm_core import Effects, Machine, NotDone, Rejected, To
+from fsm_core.memory import MemoryStore
+
+
+class Ordering(Struct, frozen=True):
+    points: int
+    total: int
+    redemptions: int = 0
+
+
+class Redeeming(Struct, frozen=True):  # it has no edge for another Redeem: one at most is under way
+    order: Ordering
+    points: int
+
+
+class Redeem(Struct, frozen=True):
+    points: int
+
+
+class CancelOrder(Struct, frozen=True): ...
+
+
+class Redeemed(Struct, frozen=True):
+    id: int
+
+
+class AskBackend(Struct, frozen=True):
+    id: int
+    points: int
+
+
+class GiveBack(Struct, frozen=True):
+    id: int
+
+
+Event = Redeem | CancelOrder | Redeemed
+card = Machine("card", states=Ordering | Redeeming, events=Event, actions=AskBackend | GiveBack)
+
+
+@card.on
+def redeem(state: Ordering, event: Redeem) -> To[Redeeming, AskBackend]:
+    if event.points > state.points:
+        raise Rejected(f"{event.points} points asked for, {state.points} there")
+    order = replace(state, redemptions=state.redemptions + 1)
+    return Redeeming(order, event.points), [AskBackend(order.redemptions, event.points)]
+
+
+@card.on
+def redeemed(state: Redeeming, event: Redeemed) -> Ordering:
+    if event.id != state.order.redemptions:
+        raise Rejected(f"redemption {event.id} was given up")
+    order = state.order
+    return replace(order, points=order.points - state.points, total=max(order.total - 5 * state.points, 0))
+
+
+@card.on
+def cancel(state: Redeeming, _event: CancelOrder) -> To[Ordering, GiveBack]:
+    return state.order, [GiveBack(state.order.redemptions)]
+
+
+backend: dict[int, int] = {}
+meanwhile: list[Callable[[], object]] = []
+effects = Effects(card)
+
+
+@effects.act
+def ask(action: AskBackend) -> Redeemed:
+    backend[action.id] = action.points
+    while meanwhile:
+        meanwhile.pop()()
+    return Redeemed(action.id)
+
+
+@effects.probe
+def asked(action: AskBackend) -> Redeemed | NotDone:
+    print(f"was redemption {action.id} done?", action.id in backend)
+    return Redeemed(action.id) if action.id in backend else NotDone()
+
+
+@effects.act
+def give_back(action: GiveBack) -> None:
+    backend.pop(action.id, None)
+
+
+def main() -> None:
+    store = MemoryStore(effects)
+    store.start(card, "ann", Ordering(points=250, total=1650))
+    store.advance(card, "ann", Redeem(100))
+    store.drain()
+    print(store.get(card, "ann").state)
+
+    before = store.record(card, "ann"), store.history(card, "ann")
+    try:
+        store.advance(card, "ann", Redeem(200))
+    except Rejected as refusal:
+        print(refusal)
+    assert before == (store.record(card, "ann"), store.history(card, "ann"))
+
+    # The worker dies after the backend has said yes; what is no Exception, no policy handles. The next worker asks first.
+    store.advance(card, "ann", Redeem(100))
+    meanwhile.append(sys.exit)
+    try:
+        store.drain()
+    except SystemExit:
+        print("power cut while", store.actions(status="running")[0].name, "runs")
+    store.drain(jump=True)
+    print(store.get(card, "ann").state)
+
+    # The order is cancelled while the backend is asked: its answer is late, is put on record, and changes nothing.
+    store.advance(card, "ann", Redeem(50))
+    meanwhile.append(lambda: store.advance(card, "ann", CancelOrder()))
+    store.drain()
+    print(store.actions(action="AskBackend")[-1].note)
+    assert store.get(card, "ann").state == Ordering(50, 650, redemptions=3)
+    assert backend == {1: 100, 2: 100}
+
+
+if __name__ == "__main__":
+    main()
