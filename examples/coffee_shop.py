@@ -6,8 +6,7 @@ Source: the `coffee_shop` example of FASM and PHASM. Run it, without any server:
 import sys
 from collections.abc import Callable
 
-from msgspec import Struct
-from msgspec.structs import replace
+from msgspec import Struct, structs
 
 from fsm_core import Effects, Machine, NotDone, Rejected, To
 from fsm_core.memory import MemoryStore
@@ -45,14 +44,16 @@ class GiveBack(Struct, frozen=True):
 
 
 Event = Redeem | CancelOrder | Redeemed
-card = Machine("card", states=Ordering | Redeeming, events=Event, actions=AskBackend | GiveBack)
+Action = AskBackend | GiveBack
+# ordered: what gives back must not overtake what takes.
+card = Machine("card", states=Ordering | Redeeming, events=Event, actions=Action, ordered=True)
 
 
 @card.on
 def redeem(state: Ordering, event: Redeem) -> To[Redeeming, AskBackend]:
     if event.points > state.points:
         raise Rejected(f"{event.points} points asked for, {state.points} there")
-    order = replace(state, redemptions=state.redemptions + 1)
+    order = structs.replace(state, redemptions=state.redemptions + 1)
     return Redeeming(order, event.points), [AskBackend(order.redemptions, event.points)]
 
 
@@ -60,8 +61,8 @@ def redeem(state: Ordering, event: Redeem) -> To[Redeeming, AskBackend]:
 def redeemed(state: Redeeming, event: Redeemed) -> Ordering:
     if event.id != state.order.redemptions:
         raise Rejected(f"redemption {event.id} was given up")
-    order = state.order
-    return replace(order, points=order.points - state.points, total=max(order.total - 5 * state.points, 0))
+    points, total = state.order.points - state.points, state.order.total - 5 * state.points
+    return Ordering(points, max(total, 0), state.order.redemptions)
 
 
 @card.on
@@ -93,20 +94,18 @@ def give_back(action: GiveBack) -> None:
     backend.pop(action.id, None)
 
 
-def main() -> None:
+if __name__ == "__main__":
     store = MemoryStore(effects)
     store.start(card, "ann", Ordering(points=250, total=1650))
     store.advance(card, "ann", Redeem(100))
     store.drain()
     print(store.get(card, "ann").state)
-
     before = store.record(card, "ann"), store.history(card, "ann")
     try:
         store.advance(card, "ann", Redeem(200))
     except Rejected as refusal:
         print(refusal)
     assert before == (store.record(card, "ann"), store.history(card, "ann"))
-
     # The worker dies after the backend has said yes; what is no Exception, no policy handles. The next worker asks first.
     store.advance(card, "ann", Redeem(100))
     meanwhile.append(sys.exit)
@@ -116,7 +115,6 @@ def main() -> None:
         print("power cut while", store.actions(status="running")[0].name, "runs")
     store.drain(jump=True)
     print(store.get(card, "ann").state)
-
     # The order is cancelled while the backend is asked: its answer is late, is put on record, and changes nothing.
     store.advance(card, "ann", Redeem(50))
     meanwhile.append(lambda: store.advance(card, "ann", CancelOrder()))
@@ -124,7 +122,3 @@ def main() -> None:
     print(store.actions(action="AskBackend")[-1].note)
     assert store.get(card, "ann").state == Ordering(50, 650, redemptions=3)
     assert backend == {1: 100, 2: 100}
-
-
-if __name__ == "__main__":
-    main()

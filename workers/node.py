@@ -71,6 +71,7 @@ class Node:
         for signal, handler in (
             (signals.celeryd_after_setup, self._on_setup),
             (signals.worker_ready, self._on_ready),
+            (signals.worker_shutting_down, self._on_drain),
             (signals.worker_process_shutdown, self._on_child_end),
             (signals.worker_shutdown, self._on_end),
         ):
@@ -119,6 +120,12 @@ class Node:
                 self._own.start()
             else:
                 self.runtime()
+
+    def _on_drain(self, **_: object) -> None:
+        """Within a signal handler: set a flag, and nothing else."""
+        runtime = self._runtimes.get(os.getpid())
+        if runtime is not None:
+            runtime.drain()
 
     def _on_child_end(self, **_: object) -> None:
         runtime = self._runtimes.pop(os.getpid(), None)

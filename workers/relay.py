@@ -126,7 +126,7 @@ class RelayProcess:
             lease=lease,
             may_bury=connected_for > lease.total_seconds(),
         )
-        if repaired.dead or repaired.requeued or repaired.republished or repaired.dropped:
+        if repaired.dead or repaired.requeued or repaired.republished:
             log.info("repaired: %s", repaired)
         if int(self._looked) % 600 == 0:
             self._store.forget_workers()

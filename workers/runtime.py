@@ -68,6 +68,7 @@ class Runtime:
         self._slots = threading.Semaphore(slots)
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="fsm-effect")
         self._pace = Pace()
+        self._draining = threading.Event()
         self._claims_lock = threading.Lock()
         self._claims: Counter[UUID] = Counter()
         self._claimed: dict[str, tuple[int, str]] = {}
@@ -88,7 +89,7 @@ class Runtime:
         that never started.
         """
         left = list(ids)
-        while left:
+        while left and not self._draining.is_set():
             slots = self._take(len(left))
             now, left = left[: slots + self._pace.ahead], left[slots + self._pace.ahead :]
             claimed: list[Claimed] | None = None
@@ -102,6 +103,12 @@ class Runtime:
                 if claimed is None:
                     self._give(slots)
             self._run(claimed, slots)
+        if left:
+            self._hand_back(ticket, left)
+
+    def drain(self) -> None:
+        """Start nothing more: what is not claimed yet goes back, for another worker to take at once."""
+        self._draining.set()
 
     def close(self) -> None:
         """A graceful end: wait for effects, commit what came of them, give the lease back."""
@@ -110,6 +117,15 @@ class Runtime:
         self._finisher.stop()
         self._lease.stop()
         self._store.close()
+
+    def _hand_back(self, ticket: UUID, ids: Sequence[ActionId]) -> None:
+        moves = [
+            Move(each, ActionStatus.PUBLISHED, ticket, ActionStatus.PENDING) for each in dict.fromkeys(ids)
+        ]
+        try:
+            self._store.move(moves)
+        except StoreError as error:
+            log.warning("%d actions stay published, for the reconciler: %s", len(moves), error)
 
     def _claim(self, ticket: UUID, ids: Sequence[ActionId]) -> list[Claimed]:
         claim = uuid4()

@@ -76,7 +76,6 @@ class Overdue(NamedTuple):
     id: ActionId
     ticket: UUID
     queue: str
-    tracked: bool
     published_at: datetime
     publishes: int
     machine: str
@@ -152,7 +151,7 @@ class RelayStore(Protocol):
         """Rows published and not claimed for longer than patience x 2^publishes."""
 
     def republish(self, rows: Sequence[Overdue]) -> set[ActionId]:
-        """Count one more publishing under the same ticket (untracked: cancel); returns those whose guard held."""
+        """Count one more publishing under the same ticket; returns those whose guard held."""
 
     def forget_workers(self) -> None:
         """Delete the rows of workers long gone."""

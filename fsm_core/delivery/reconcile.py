@@ -23,12 +23,11 @@ PATIENCE = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What one pass found: workers declared dead, rows put back, rows published again, untracked ones given up."""
+    """What one pass found: workers declared dead, rows put back, rows published again."""
 
     dead: int = 0
     requeued: int = 0
     republished: int = 0
-    dropped: int = 0
 
 
 def reconcile(
@@ -46,11 +45,11 @@ def reconcile(
         depths = {queue: broker.depth(queue) for queue in {row.queue for row in late}}
         gone = [row for row in late if _is_lost(row, queues[row.queue], depths, patience)]
         counted = store.republish(gone) if gone else set()
-        again = [row for row in gone if row.id in counted and row.tracked]
+        again = [row for row in gone if row.id in counted]
         _send(broker, again)
     except BrokerUnavailable:
         return Repaired(dead, requeued)
-    return Repaired(dead, requeued, len(again), len(counted) - len(again))
+    return Repaired(dead, requeued, len(again))
 
 
 def _is_lost(row: Overdue, queue: Queue, depths: Mapping[str, int], patience: timedelta) -> bool:

@@ -194,7 +194,7 @@ class PostgresOutbox:
         parameters = {"queues": list(queues), "patience": patience}
 
         def reads(rows: list[Row]) -> list[Overdue]:
-            return [Overdue(ActionId(*r[:3]), r[3], r[4], r[5], params.utc(r[6]), *r[7:]) for r in rows]
+            return [Overdue(ActionId(*r[:3]), r[3], r[4], params.utc(r[5]), *r[6:]) for r in rows]
 
         return self._ask("overdue", Ask(relay.OVERDUE, parameters, reads))
 

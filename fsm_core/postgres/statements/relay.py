@@ -136,7 +136,7 @@ RETURNING a.machine_id, a.seq, a.idx
 OVERDUE = Statement(
     "overdue",
     """
-SELECT a.machine_id, a.seq, a.idx, a.token, a.queue, a.tracked, a.published_at, a.publishes, m.fsm, a.name
+SELECT a.machine_id, a.seq, a.idx, a.token, a.queue, a.published_at, a.publishes, m.fsm, a.name
   FROM unnest(%(queues)s::text[]) AS q(queue) CROSS JOIN LATERAL (
     SELECT p.* FROM {s}.actions p
      WHERE p.status = 'published' AND p.queue = q.queue AND p.published_at < now() - %(patience)s::interval
@@ -146,19 +146,16 @@ SELECT a.machine_id, a.seq, a.idx, a.token, a.queue, a.tracked, a.published_at, 
 """,
 )
 
-# Lost by evidence: count the next publishing under the same ticket; an untracked one is not published twice.
+# Lost by evidence: count the next publishing under the same ticket. An untracked one too: its claim keeps it at most once.
 # Index: actions_pkey.
 REPUBLISH = Statement(
     "republish",
     """
 WITH l AS MATERIALIZED (
-  SELECT a.machine_id, a.seq, a.idx, a.status, a.token, u.ticket, a.tracked
+  SELECT a.machine_id, a.seq, a.idx, a.status, a.token, u.ticket
     FROM unnest(%(machine)s::uuid[], %(seq)s::int[], %(idx)s::smallint[], %(ticket)s::uuid[]) AS u(machine_id, seq, idx, ticket)
     JOIN {s}.actions a USING (machine_id, seq, idx) FOR NO KEY UPDATE OF a SKIP LOCKED)
-UPDATE {s}.actions a
-   SET publishes = a.publishes + 1, status = CASE WHEN l.tracked THEN 'published' ELSE 'cancelled' END,
-       finished_at = CASE WHEN l.tracked THEN NULL ELSE clock_timestamp() END,
-       note = CASE WHEN l.tracked THEN a.note ELSE 'its message was lost' END
+UPDATE {s}.actions a SET publishes = a.publishes + 1
   FROM l WHERE l.status = 'published' AND l.token = l.ticket
    AND a.machine_id = l.machine_id AND a.seq = l.seq AND a.idx = l.idx
 RETURNING a.machine_id, a.seq, a.idx
