@@ -104,6 +104,12 @@ def command(process: psutil.Process) -> list[str]:
         return []
 
 
+def started(others: list[psutil.Process]) -> list[psutil.Process]:
+    """This process's children but `others`, which belong to other tests, with all that is below them."""
+    new = [child for child in psutil.Process().children() if child not in others]
+    return [process for child in new for process in (child, *child.children(recursive=True))]
+
+
 def names(processes: list[psutil.Process]) -> set[str]:
     return {name(process) for process in processes}
 
@@ -123,8 +129,9 @@ def answers(servers: Servers) -> bool:
 
 
 def test_they_answer_and_leave_nothing(base: Path) -> None:
+    others = psutil.Process().children()
     with embedded_servers() as servers:
-        below = psutil.Process().children(recursive=True)
+        below = started(others)
 
         assert answers(servers)
         assert {"postgres", "valkey-server"} <= names(below)
@@ -152,8 +159,9 @@ def test_what_is_given_is_not_started(base: Path) -> None:
 
 
 def test_only_the_missing_one_is_started(base: Path) -> None:
+    others = psutil.Process().children()
     with embedded_servers(database_url="postgresql://there/db") as servers:
-        below = psutil.Process().children(recursive=True)
+        below = started(others)
 
         assert servers.database_url == "postgresql://there/db"
         assert "valkey-server" in names(below)

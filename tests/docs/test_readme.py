@@ -97,9 +97,12 @@ def test_every_python_block_of_the_readme_says_which_file_it_is() -> None:
     assert len(blocks(ROOT / "README.md", "python")) == len(named_modules(ROOT / "README.md"))
 
 
-def test_the_tests_in_the_readme_pass(shop: Path) -> None:
+@pytest.mark.parametrize("document", ["README.md", "docs/testing.md"])
+def test_the_tests_in_the_documents_pass(shop: Path, document: str) -> None:
     namespace: dict[str, Any] = {}
-    exec((shop / "tests/test_orders.py").read_text(), namespace)
+    for name, code in named_modules(ROOT / document).items():
+        if name.startswith("tests/"):
+            exec(code, namespace)
 
     tests = [value for name, value in namespace.items() if name.startswith("test_")]
     for test in tests:

@@ -105,7 +105,7 @@ WITH l AS MATERIALIZED (
 t AS (
   INSERT INTO {s}.attempts (machine_id, seq, idx, token, attempt, worker_id, started_at, ended_at, outcome, error)
   SELECT machine_id, seq, idx, token, attempt, worker_id, started_at, finished_at, 'error', error FROM l
-   WHERE status = 'failed' AND outcome IS NULL AND started_at IS NOT NULL
+   WHERE status = 'failed' AND outcome IS NULL AND started_at IS NOT NULL AND token IS NOT NULL
      AND NOT EXISTS (SELECT 1 FROM {s}.attempts x WHERE x.machine_id = l.machine_id AND x.seq = l.seq AND x.idx = l.idx
                                                     AND x.attempt = l.attempt)
   ON CONFLICT DO NOTHING),
