@@ -89,7 +89,8 @@ def test_sigterm_lets_effects_finish_and_gives_the_lease_back(cluster: Cluster) 
     pid = cluster.worker()
     cluster.store.start(jobs, "a")
     cluster.store.advance(jobs, "a", Do(("wait:go", "async quick")))
-    eventually(lambda: "start wait:go 1" in notes(cluster.notes), what="the effect runs")
+    running = {"start wait:go 1", "end quick 1"}
+    eventually(lambda: running <= set(notes(cluster.notes)), what="one effect runs, the other has ended")
 
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: "Warm shutdown" in cluster.log("worker"), what="the worker stops taking messages")
