@@ -43,7 +43,7 @@ lock: ## pin every dependency anew, versions and hashes (needs uv)
 	$(LOCK) --extra flower --group image --constraint requirements.lock --output-file requirements.prod.lock pyproject.toml
 
 LOCK = "$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+	--no-annotate --custom-compile-command "make lock"
 
 .PHONY: clean
 clean: ## remove what was built, the environment too
