@@ -6,15 +6,13 @@ A `Draft` is a unit in the making: it takes events one by one, in memory, and a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
 
 from fsm_core.codec import DEFAULT_LIMITS, Limits, decode_named, encode
 from fsm_core.context import Context
 from fsm_core.decide import advance, begin
 from fsm_core.errors import InboxFull, MachineEnded, Rejected, UnhandledEvent
+from fsm_core.inputs import Dedup
 from fsm_core.rows import STATE_TIMER, Moment, NewAction, Written, state_timer, written
 from fsm_core.types import ActionId, ActionStatus, MachineStatus, Snapshot
 
@@ -73,14 +71,6 @@ class Held(NamedTuple):
     cause: str | None
     dedup_key: str | None
     call_id: UUID | None
-
-
-class Dedup(NamedTuple):
-    """What is remembered of a dedup key. `digest` is None where only the seq becomes known; `seq` while it is held."""
-
-    key: str
-    digest: bytes | None
-    seq: int | None
 
 
 class Ending(NamedTuple):
@@ -300,9 +290,3 @@ def birth(
 def context(seen: Seen, seq: int) -> Context:
     """What the transition of event `seq` may know."""
     return Context(seen.at, seen.id, seen.key, seq)
-
-
-def digest(name: str, payload: str) -> bytes:
-    """What tells two events under one dedup key apart: SHA-256 over the name and the payload with sorted keys."""
-    canonical = msgspec.json.encode(msgspec.json.decode(payload), order="sorted")
-    return sha256(name.encode() + b"\0" + canonical).digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -11,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fsm_core.codec import decode_named
-from fsm_core.delivery.outcome import Outcome, Result, raised, returned, timed_out, used_up
-from fsm_core.effects import Attempt, Effect, NotDone, results
+from fsm_core.delivery.attempt import Overdue, attempted, within
+from fsm_core.delivery.outcome import Outcome, Result, raised, timed_out
+from fsm_core.effects import Attempt, Effect
 from fsm_core.errors import UnknownMachine, UnknownType
 from workers.resources import Loop, Resources
 
@@ -124,14 +124,10 @@ class Runner:
         claimed, effect = run.claimed, run.effect
         try:
             attempt = self._described(run, self._resources.of(effects))
-            asked = self._probed(machine, effects, run, action, attempt)
-            if asked is not None:
-                return asked
-            spent = used_up(effect.retry, claimed)
-            if spent is not None:
-                return spent
-            return returned(machine, results(self._call(effect, action, attempt)))
-        except _Overdue:
+            return attempted(
+                machine, effects, effect, claimed, lambda each: self._call(each, action, attempt)
+            )
+        except Overdue:
             return timed_out(effect.retry, claimed, effect.timeout)
         except BaseException as error:
             if not claimed.tracked:
@@ -139,19 +135,6 @@ class Runner:
                     "untracked action %s (%s.%s) failed", claimed.id, claimed.machine, claimed.action
                 )
             return raised(effect.retry, claimed, error)
-
-    def _probed(
-        self, machine: AnyMachine, effects: AnyEffects, run: Run, action: object, attempt: Attempt[Any]
-    ) -> Outcome | None:
-        """What the probe says, where the outcome is in doubt; None: nothing, run the effect."""
-        probe = effects.prober(run.claimed.action) if run.claimed.in_doubt else None
-        if probe is None:
-            return None
-        try:
-            answer = self._call(probe, action, attempt)
-        except Exception as error:  # noqa: BLE001 - a probe that raises cannot tell yet
-            return raised(run.effect.retry, run.claimed, error, by_probe=True)
-        return None if isinstance(answer, NotDone) else returned(machine, results(answer))
 
     def _described(self, run: Run, resources: object) -> Attempt[Any]:
         claimed = run.claimed
@@ -162,7 +145,7 @@ class Runner:
         given = (action, attempt) if effect.takes_attempt else (action,)
         if not effect.is_async:
             return effect.function(*given)
-        return self._loop.run(_within(effect, given))
+        return self._loop.run(within(effect, given))
 
     def _watch(self) -> None:
         """Give up what runs too long: its attempt ends now, by its own claim; its result, if one comes, is late."""
@@ -187,18 +170,3 @@ class Runner:
             self._put(Result(run.claimed, timed_out(run.effect.retry, run.claimed, run.effect.timeout)))
         if self._on_overdue is not None:
             self._on_overdue()
-
-
-class _Overdue(Exception):
-    """The attempt's own timeout, told apart from a TimeoutError of the effect's."""
-
-
-async def _within(effect: Effect, given: tuple[object, ...]) -> object:
-    scope = asyncio.timeout(effect.timeout.total_seconds())
-    try:
-        async with scope:
-            return await effect.function(*given)
-    except TimeoutError:
-        if scope.expired():
-            raise _Overdue from None
-        raise

@@ -8,8 +8,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fsm_core.codec import decode_named
-from fsm_core.delivery.outcome import Outcome, raised, returned, timed_out, unknown, used_up
-from fsm_core.effects import Attempt, Effect, NotDone, results
+from fsm_core.delivery.attempt import Overdue, attempted, within
+from fsm_core.delivery.outcome import Outcome, raised, timed_out, unknown
+from fsm_core.effects import Attempt, Effect
 from fsm_core.errors import FsmError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Runner:
             return unknown(claimed, f"nobody here can run it: {error}")
         try:
             return self._attempt(machine, effects, effect, claimed, action)
-        except _Overdue:
+        except Overdue:
             return timed_out(effect.retry, claimed, effect.timeout)
         except (Exception, asyncio.CancelledError) as error:
             if not claimed.tracked:
@@ -88,22 +89,13 @@ class Runner:
         attempt = Attempt(
             claimed.id, claimed.attempt, deadline, self._resources(effects), claimed.machine, claimed.key
         )
-        probe = effects.prober(claimed.action) if claimed.in_doubt else None
-        if probe is not None:
-            try:
-                answer = self._call(probe, action, attempt)
-            except Exception as error:  # noqa: BLE001 - a probe that raises cannot tell yet
-                return raised(effect.retry, claimed, error, by_probe=True)
-            if not isinstance(answer, NotDone):
-                return returned(machine, results(answer))
-        spent = used_up(effect.retry, claimed)
-        return spent or returned(machine, results(self._call(effect, action, attempt)))
+        return attempted(machine, effects, effect, claimed, lambda each: self._call(each, action, attempt))
 
     def _call(self, effect: Effect, action: object, attempt: Attempt[Any]) -> object:
         given = (action, attempt) if effect.takes_attempt else (action,)
         if not effect.is_async:
             return effect.function(*given)
-        return self._awaited(_within(effect, given))
+        return self._awaited(within(effect, given))
 
     def _awaited(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:
@@ -122,18 +114,3 @@ class Runner:
                 entered = self._sync.enter_context(manager)
             self._entered[id(effects)] = entered
         return self._entered[id(effects)]
-
-
-class _Overdue(Exception):
-    """The attempt's own timeout, told apart from a TimeoutError of the effect's."""
-
-
-async def _within(effect: Effect, given: tuple[object, ...]) -> object:
-    scope = asyncio.timeout(effect.timeout.total_seconds())
-    try:
-        async with scope:
-            return await effect.function(*given)
-    except TimeoutError:
-        if scope.expired():
-            raise _Overdue from None
-        raise

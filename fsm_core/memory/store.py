@@ -8,27 +8,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID, uuid4, uuid5
 
-from fsm_core.codec import DEFAULT_LIMITS, Limits, encode
+from fsm_core.codec import DEFAULT_LIMITS, Limits
 from fsm_core.errors import (
     ActionNotFound,
     DedupMismatch,
     DefinitionError,
-    InvalidKey,
     MachineEnded,
     MachineNotFound,
     TransitionError,
-    UnknownType,
     UnsupportedConnection,
     WrongSeq,
     WrongStatus,
 )
+from fsm_core.inputs import Dedup, check, remembered
 from fsm_core.memory import views
 from fsm_core.memory.clock import Clock
 from fsm_core.memory.drain import Drain, Drained
 from fsm_core.memory.tables import OPEN, ActionRow, DedupRow, MachineRow, Tables
 from fsm_core.registry import AnyEffects, AnyMachine, Registry
 from fsm_core.types import (
-    ENGINE_EVENTS,
     ActionId,
     ActionRecord,
     ActionStatus,
@@ -39,7 +37,7 @@ from fsm_core.types import (
     Snapshot,
     key_text,
 )
-from fsm_core.unit import Dedup, Draft, Seen, birth, digest
+from fsm_core.unit import Draft, Seen, birth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +48,6 @@ S = TypeVar("S")
 E = TypeVar("E")
 A = TypeVar("A")
 
-MAX_DEDUP_KEY = 255
 MOST = 10_000
 NAMESPACE = UUID("5e4f5d0e-7b5c-4d1e-9b62-6f736d656d6f")
 
@@ -127,11 +124,12 @@ class MemoryStore:
     ) -> Snapshot[S]:
         """As `PostgresStore.advance`. Raises UnsupportedConnection if a `session` is given: there is nothing to join."""
         _no_session(session)
-        self._check(machine, event, dedup_key)
+        self.registry.add(machine)
+        check(machine, event, dedup_key)
         with self._tables.lock:
             row = self._row(machine.name, key_text(key))
             draft = self._draft(row)
-            dedup = self._dedup(machine, event, dedup_key)
+            dedup = remembered(machine, event, dedup_key, self._limits)
             if dedup is not None and (known := self._tables.dedup.get((row.id, dedup.key))) is not None:
                 return _duplicate(draft, dedup, known)
             if expected_seq is not None and expected_seq != row.seq:
@@ -255,15 +253,6 @@ class MemoryStore:
 
     # The work behind the verbs
 
-    def _check(self, machine: AnyMachine, event: object, dedup_key: str | None) -> None:
-        self.registry.add(machine)
-        if isinstance(event, ENGINE_EVENTS):
-            known = tuple(name for name, member in machine.events.items() if member.from_outside)
-            raise UnknownType(machine.name, "event that comes from outside", type(event).__name__, known)
-        machine.event_name(event)
-        if dedup_key is not None and not _is_dedup_key(dedup_key):
-            raise InvalidKey(dedup_key, f"a dedup key is 1 to {MAX_DEDUP_KEY} printable characters")
-
     def _row(self, name: str, key: str) -> MachineRow:
         row = self._tables.find(name, key)
         if row is None:
@@ -278,12 +267,6 @@ class MemoryStore:
 
     def _draft(self, row: MachineRow) -> Draft:
         return Draft(self.registry.machine(row.fsm, row.version), self._tables.seen(row), self._limits)
-
-    def _dedup(self, machine: AnyMachine, event: object, dedup_key: str | None) -> Dedup | None:
-        if dedup_key is None:
-            return None
-        name = machine.event_name(event)
-        return Dedup(dedup_key, digest(name, encode(event, f"event {name}", self._limits)), None)
 
     def _write(self, row: MachineRow, draft: Draft) -> None:
         waiting = self._tables.inbox[row.id]
@@ -318,7 +301,3 @@ def _no_session(session: object) -> None:
 
 def _name_of(machine: AnyMachine | str) -> str:
     return machine if isinstance(machine, str) else machine.name
-
-
-def _is_dedup_key(given: object) -> bool:
-    return isinstance(given, str) and 0 < len(given) <= MAX_DEDUP_KEY and given.isprintable()

@@ -13,17 +13,16 @@ from fsm_core.codec import DEFAULT_LIMITS, Limits
 from fsm_core.errors import (
     DatabaseUnavailable,
     Deadlock,
-    InvalidKey,
     SerializationConflict,
     StoreError,
-    UnknownType,
 )
+from fsm_core.inputs import check
 from fsm_core.postgres.ask import Ask
 from fsm_core.postgres.flows.advance import Call, Conflict
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.urls import shown
 from fsm_core.registry import AnyEffects, AnyMachine, Registry
-from fsm_core.types import ENGINE_EVENTS, Key, key_text
+from fsm_core.types import Key, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 HOT_FOR = 1.0
 """Seconds for which a machine that had a conflict is locked at once: optimism costs more than it saves there."""
 
-MAX_DEDUP_KEY = 255
 MOST_HOT = 10_000
 
 
@@ -65,12 +63,7 @@ class Base:
     ) -> Call:
         """A checked call of `advance`. Raises UnknownType (also for those that only the engine makes), InvalidKey."""
         self.registry.add(machine)
-        if isinstance(event, ENGINE_EVENTS):
-            known = tuple(name for name, member in machine.events.items() if member.from_outside)
-            raise UnknownType(machine.name, "event that comes from outside", type(event).__name__, known)
-        machine.event_name(event)
-        if dedup_key is not None and not _is_dedup_key(dedup_key):
-            raise InvalidKey(dedup_key, f"a dedup key is 1 to {MAX_DEDUP_KEY} printable characters")
+        check(machine, event, dedup_key)
         return Call(self.registry, machine, key_text(key), event, self._limits, dedup_key, expected_seq)
 
     def _started(self, machine: AnyMachine, key: Key | None) -> str:
@@ -115,7 +108,3 @@ class Base:
 def name_of(machine: AnyMachine | str) -> str:
     """The name, of a machine or as given."""
     return machine if isinstance(machine, str) else machine.name
-
-
-def _is_dedup_key(given: object) -> bool:
-    return isinstance(given, str) and 0 < len(given) <= MAX_DEDUP_KEY and given.isprintable()

@@ -25,12 +25,12 @@ from workers.dev.servers import DevServersError, Servers, embedded_servers
 ROOT = Path(__file__).parents[2]
 
 ASKER = """
-import os, sys, time
+import os, signal, sys
 from workers.dev.servers import embedded_servers
 with embedded_servers() as servers:
     if sys.argv[1:] == ["fork"] and os.fork() == 0:
         os.close(1)
-        time.sleep(60)
+        signal.pause()
         os._exit(0)
     print(servers.database_url, flush=True)
     if sys.argv[1:] == ["raise"]:

@@ -14,26 +14,26 @@ from tests.waiting import eventually
 from workers.dev.supervise import Command, Ended, Supervisor, next_delay
 
 ROOT = Path(__file__).parents[2]
-SLEEP = [sys.executable, "-S", "-c", "import time; print('up', flush=True); time.sleep(600)"]
+SLEEP = [sys.executable, "-S", "-c", "import signal; print('up', flush=True); signal.pause()"]
 STUBBORN = [
     sys.executable,
     "-S",
     "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
+    "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()",
 ]
 # Leaves a grandchild behind in its process group.
 PARENT = [
     sys.executable,
     "-S",
     "-c",
-    "import os, time; pid = os.fork(); pid and print(pid, flush=True); time.sleep(600)",
+    "import os, signal; pid = os.fork(); pid and print(pid, flush=True); signal.pause()",
 ]
 
 SUPERVISING = """
 import sys, time
 from workers.dev.supervise import Command, Supervisor
 with Supervisor(grace=5) as supervisor:
-    pid = supervisor.start("child", Command([sys.executable, "-S", "-c", "import time; time.sleep(600)"]))
+    pid = supervisor.start("child", Command([sys.executable, "-S", "-c", "import signal; signal.pause()"]))
     print(pid, flush=True)
     if sys.argv[1:] == ["raise"]:
         raise RuntimeError

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from fsm_core.codec import Limits, encode
 from fsm_core.errors import DedupMismatch, MachineNotFound, WrongSeq
+from fsm_core.inputs import Dedup, remembered
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import machines as sql
-from fsm_core.unit import Dedup, Draft, Unit, digest
+from fsm_core.unit import Draft, Unit
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from fsm_core.codec import Limits
     from fsm_core.registry import AnyMachine, Registry
     from fsm_core.types import Snapshot
 
@@ -69,7 +70,7 @@ async def advance(call: Call, *, locked: bool) -> Snapshot[Any]:
     draft = Draft(call.registry.machine(seen.machine, seen.version), seen, call.limits)
     if call.tried_at is not None and (found := await sought(call, draft)) is not None:
         return found
-    dedup = _dedup(call)
+    dedup = remembered(call.machine, call.event, call.dedup_key, call.limits)
     if row[14]:
         return _duplicate(draft, dedup, row)
     if call.expected_seq is not None and call.expected_seq != seen.seq:
@@ -106,13 +107,6 @@ async def sought(call: Call, draft: Draft) -> Snapshot[Any] | None:
 def one(rows: list[Row]) -> Row | None:
     """The only row, or None."""
     return rows[0] if rows else None
-
-
-def _dedup(call: Call) -> Dedup | None:
-    if call.dedup_key is None:
-        return None
-    name = call.machine.event_name(call.event)
-    return Dedup(call.dedup_key, digest(name, encode(call.event, f"event {name}", call.limits)), None)
 
 
 def _duplicate(draft: Draft, dedup: Dedup | None, row: Row) -> Snapshot[Any]:

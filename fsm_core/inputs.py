@@ -1,0 +1,55 @@
+"""What every store refuses before it looks at anything, and what it remembers of a dedup key."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from fsm_core.codec import Limits, encode
+from fsm_core.errors import InvalidKey, UnknownType
+from fsm_core.types import ENGINE_EVENTS
+
+if TYPE_CHECKING:
+    from fsm_core.machine import Machine
+
+MAX_DEDUP_KEY = 255
+
+
+class Dedup(NamedTuple):
+    """What is remembered of a dedup key. `digest` is None where only the seq becomes known; `seq` while it is held."""
+
+    key: str
+    digest: bytes | None
+    seq: int | None
+
+
+def check(machine: Machine[Any, Any, Any], event: object, dedup_key: str | None) -> None:
+    """Raises UnknownType (no event of the machine, or one that only the engine makes), InvalidKey (no dedup key)."""
+    if isinstance(event, ENGINE_EVENTS):
+        known = tuple(name for name, member in machine.events.items() if member.from_outside)
+        raise UnknownType(machine.name, "event that comes from outside", type(event).__name__, known)
+    machine.event_name(event)
+    if dedup_key is not None and not _is_dedup_key(dedup_key):
+        raise InvalidKey(dedup_key, f"a dedup key is 1 to {MAX_DEDUP_KEY} printable characters")
+
+
+def remembered(
+    machine: Machine[Any, Any, Any], event: object, dedup_key: str | None, limits: Limits
+) -> Dedup | None:
+    """What to remember of `dedup_key`, once it is used for `event`; None without one. Raises InvalidPayload."""
+    if dedup_key is None:
+        return None
+    name = machine.event_name(event)
+    return Dedup(dedup_key, digest(name, encode(event, f"event {name}", limits)), None)
+
+
+def digest(name: str, payload: str) -> bytes:
+    """What tells two events under one dedup key apart: SHA-256 over the name and the payload with sorted keys."""
+    canonical = msgspec.json.encode(msgspec.json.decode(payload), order="sorted")
+    return sha256(name.encode() + b"\0" + canonical).digest()
+
+
+def _is_dedup_key(given: object) -> bool:
+    return isinstance(given, str) and 0 < len(given) <= MAX_DEDUP_KEY and given.isprintable()
