@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from fsm_core.edges import event_key
 from fsm_core.errors import TransitionError, UnhandledEvent
-from fsm_core.types import Decision, Failed
+from fsm_core.types import ChildEnded, Decision, Failed
 
 if TYPE_CHECKING:
     from fsm_core.context import Context
@@ -30,7 +31,7 @@ def advance(machine: Machine[S, E, A], state: S, event: E, ctx: Context | None =
     asks for a context and none was given). Source: finito, `advance :: state -> event -> (state, [action])`.
     """
     cls = type(event)
-    key = cls if cls is not Failed else (Failed, type(event.action))  # type: ignore[attr-defined]
+    key = cls if cls is not Failed and cls is not ChildEnded else event_key(event)
     edge = machine.edges.get((type(state), key))
     if edge is None:
         return _unhandled(machine, state, event)

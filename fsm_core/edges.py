@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fsm_core.errors import DefinitionError
-from fsm_core.types import BUILT_IN, Failed, Route, Timeout
+from fsm_core.types import BUILT_IN, WRAPPERS, ChildEnded, Failed, Spawn, Timeout, wrapped
 from fsm_core.unions import Member, members
 
 if TYPE_CHECKING:
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
     from fsm_core.context import Context
     from fsm_core.signature import Result, Signature
+    from fsm_core.types import Change, Route
 
-RESERVED = frozenset(cls.__name__ for cls in (*BUILT_IN, Timeout))
+RESERVED = {
+    "action": frozenset(cls.__name__ for cls in (*BUILT_IN, ChildEnded, Timeout)),
+    "event": frozenset({Timeout.__name__}),
+}
+"""What rows of the engine's own are called, by role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +53,31 @@ class StateTimeout:
     signature: Signature
 
 
+@dataclass(frozen=True, slots=True)
+class Upcaster:
+    """From the shape `old` of an earlier version to a value of the present one."""
+
+    old: type
+    function: Callable[[Any], Any]
+    signature: Signature
+
+
 @dataclass(slots=True)
 class Tables:
-    """What the decorators fill in; dispatch is one look-up in each."""
+    """What the decorators fill in; dispatch is one look-up in each.
+
+    upcasters: by the version that wrote the row, the role ("state", "event", "action") and the name that it has there.
+    """
 
     edges: dict[tuple[type, object], Edge] = field(default_factory=dict)
     fallbacks: dict[tuple[type, object], Edge] = field(default_factory=dict)
     entries: dict[type, Entry] = field(default_factory=dict)
     timeouts: dict[type, StateTimeout] = field(default_factory=dict)
     routes: dict[type, Callable[[Any], Route]] = field(default_factory=dict)
+    restores: dict[type, Entry] = field(default_factory=dict)
+    invariants: dict[type, list[Callable[[Any], object]]] = field(default_factory=dict)
+    projections: list[Callable[[Change[Any, Any]], Sequence[object]]] = field(default_factory=list)
+    upcasters: dict[tuple[int, str, str], Upcaster] = field(default_factory=dict)
 
 
 def without_event(function: Callable[..., Any], state: object, _event: Timeout, *ctx: Context) -> object:
@@ -78,22 +99,23 @@ def span_of(after: float | timedelta) -> timedelta:
 
 
 def event_key(event: object) -> object:
-    """What dispatch looks up for an event: its class, or (Failed, class of the failed action)."""
+    """What dispatch looks up for an event: its class; for a wrapper, that and the class of what it holds."""
     cls = type(event)
-    return cls if cls is not Failed else (Failed, type(event.action))  # type: ignore[attr-defined]
+    return cls if cls not in WRAPPERS else (cls, type(wrapped(event)))  # type: ignore[arg-type]
 
 
 def described(value: object) -> str:
     """What messages call the class of a value."""
-    cls = type(value)
-    return f"{cls.__name__}[{type(value.action).__name__}]" if isinstance(value, Failed) else cls.__name__
+    name = type(value).__name__
+    return f"{name}[{type(wrapped(value)).__name__}]" if isinstance(value, WRAPPERS) else name
 
 
-def by_name(form: object, where: str) -> dict[str, Member]:
+def by_name(form: object, role: str, here: str) -> dict[str, Member]:
     """The members of a union by name. Raises DefinitionError: a name stands twice, or is a built-in's."""
+    where = f"{here}, {role}s"
     named: dict[str, Member] = {}
     for member in members(form, where):
-        if member.name in RESERVED:
+        if member.name in RESERVED.get(role, ()):
             raise DefinitionError(
                 f"{where}: {member.name} is the name of a built-in; call yours something else"
             )
@@ -120,7 +142,9 @@ def check_failed(events: dict[str, Member], actions: dict[str, Member], here: st
     """Raises DefinitionError, if a `Failed` is declared for what is no tracked action."""
     by_class = {m.cls: m for m in actions.values()}
     for event in events.values():
-        if event.of is not None and not (event.of in by_class and by_class[event.of].tracked):
+        if event.cls is not Failed or event.of is Spawn:
+            continue
+        if not (event.of in by_class and by_class[event.of].tracked):
             raise DefinitionError(
                 f"{here}: {event.name} can never come: no tracked action of that type is declared"
             )

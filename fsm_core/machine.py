@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
+from fsm_core.declared import Declared
 from fsm_core.edges import (
     Edge,
     Entry,
-    StateTimeout,
-    Tables,
+    Upcaster,
     by_name,
     check_failed,
     constant,
@@ -18,12 +18,10 @@ from fsm_core.edges import (
     event_key,
     finals,
     span_of,
-    without_event,
 )
 from fsm_core.errors import DefinitionError, TransitionError, UnknownType
-from fsm_core.signature import Result, Signature, emitted, place, read, result
-from fsm_core.types import BUILT_IN, Route, Timeout, Unhandled
-from fsm_core.unions import Member, members
+from fsm_core.signature import place
+from fsm_core.types import BUILT_IN, Change, Route, Unhandled
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -49,7 +47,9 @@ class Machine(Generic[S, E, A]):
     models). initial: the state that `start` uses when it is given none. final: the states that end it.
     unhandled: what an event that no edge takes does: "reject" (UnhandledEvent), "ignore" (recorded, state kept),
     "defer" (held, offered again after the next change of state). version: rows keep the one they were written with.
-    queue: the Celery queue of its actions. ordered: its actions run one after another.
+    since: the oldest version whose rows it reads (None: that of its oldest upcaster, else its own). queue: the Celery queue
+    of its actions. ordered: its actions run one after another. accept: findings of `fsm check` that are as they should be:
+    their code, or "code:Name", and the reason.
 
     Raises DefinitionError if the declaration is wrong. Source: finito's FSM trait; Erlang's gen_statem for `unhandled`.
     """
@@ -65,33 +65,35 @@ class Machine(Generic[S, E, A]):
         final: object = None,
         unhandled: Unhandled = "reject",
         version: int = 1,
+        since: int | None = None,
         queue: str = "default",
         ordered: bool = False,
+        accept: Mapping[str, str] | None = None,
     ) -> None:
         here = f"machine {name!r}"
         if not name or len(name) > MAX_NAME or not all(c.isalnum() or c in "_-." for c in name):
             raise DefinitionError(f"{here}: a name is 1 to {MAX_NAME} letters, digits, '_', '-' or '.'")
         if unhandled not in ("reject", "ignore", "defer"):
             raise DefinitionError(f"{here}: unhandled= is 'reject', 'ignore' or 'defer', not {unhandled!r}")
-        if version < 1:
-            raise DefinitionError(f"{here}: version= begins at 1")
+        if not 1 <= (since or version) <= version:
+            raise DefinitionError(f"{here}: version= begins at 1, and since= is none after it")
         self.name = name
         self.version = version
+        self.since = since or version
         self.unhandled: Unhandled = unhandled
         self.queue = queue
         self.ordered = ordered
-        self.states = by_name(states, f"{here}, states")
-        self.events = by_name(events, f"{here}, events")
-        self.actions = by_name(actions, f"{here}, actions")
+        self.states = by_name(states, "state", here)
+        self.events = by_name(events, "event", here)
+        self.actions = by_name(actions, "action", here)
         self.final = finals(final, self.states, here)
         self.initial = initial
-        self._state_types = frozenset(m.cls for m in self.states.values())
-        self._event_keys = {m.key: m for m in self.events.values()}
-        self._action_types = {m.cls: m for m in self.actions.values()}
-        self._tables = Tables()
+        self.accepted: Mapping[str, str] = dict(accept or {})
+        self._declared = Declared(self)
+        self._tables = self._declared.tables
         self._frozen = False
         check_failed(self.events, self.actions, here)
-        if initial is not None and type(initial) not in self._state_types:
+        if initial is not None and type(initial) not in self._declared.state_types:
             raise DefinitionError(f"{here}: initial= is a {described(initial)}, no declared state")
 
     if not TYPE_CHECKING:
@@ -112,32 +114,23 @@ class Machine(Generic[S, E, A]):
         Returns the function itself. Raises DefinitionError: a type outside the unions, a missing annotation, a final
         state, or a pair that another function takes already (both places are named).
         """
-        return self._declare(function, self._tables.edges, "transition")
+        self._declared.transition(function, self._tables.edges)
+        return function
 
     def otherwise(self, function: F, /) -> F:
         """Declare the fallback for the pairs of its signature that no `on` takes; in final states it keeps the state.
 
         Returns the function itself. Raises DefinitionError as `on` does.
         """
-        return self._declare(function, self._tables.fallbacks, "fallback")
+        self._declared.transition(function, self._tables.fallbacks)
+        return function
 
     def enter(self, function: F, /) -> F:
         """Declare `(state[, ctx]) -> list[A]`: runs when the state's class changes, and for a new machine.
 
         Returns the function itself. Raises DefinitionError: two for one state are an error.
         """
-        self._open("enter")
-        signature = read(function, what="enter", takes=1)
-        where = f"machine {self.name!r}: enter {signature.place}"
-        self._known(emitted(signature.returns, where), self._action_types, "action", where)
-        states = self._known(members(signature.hints[0], where), self._state_types, "state", where)
-        for state in states:
-            if (other := self._tables.entries.get(state.cls)) is not None:
-                raise DefinitionError(
-                    f"{where}: state {state.name} is entered by {other.signature.place} already"
-                )
-        entry = Entry(function, signature.context, signature)  # type: ignore[arg-type]
-        self._tables.entries.update({state.cls: entry for state in states})
+        self._declared.emitter(function, "enter", self._tables.entries)
         return function
 
     def timeout(self, *, after: float | timedelta | Callable[[Any], float | timedelta]) -> Callable[[F], F]:
@@ -148,11 +141,10 @@ class Machine(Generic[S, E, A]):
         function itself. Raises DefinitionError as `on` does; two for one state are an error.
         Source: Erlang's gen_statem, `state_timeout`.
         """
-        self._open("timeout")
         span = after if callable(after) else partial(constant, span_of(after))
 
         def declare(function: F) -> F:
-            self._declare_timeout(function, span)
+            self._declared.timeout(function, span)
             return function
 
         return declare
@@ -162,19 +154,55 @@ class Machine(Generic[S, E, A]):
 
         Returns the function itself. Raises DefinitionError: two for one action are an error.
         """
-        self._open("route")
-        signature = read(function, what="route", takes=1, extra=None)
-        where = f"machine {self.name!r}: route {signature.place}"
-        if signature.returns is not Route:
-            raise DefinitionError(f"{where}: the result is Route")
-        actions = self._known(members(signature.hints[0], where), self._action_types, "action", where)
-        for action in actions:
-            if (other := self._tables.routes.get(action.cls)) is not None:
-                raise DefinitionError(f"{where}: action {action.name} is routed by {place(other)} already")
-        self._tables.routes.update({action.cls: function for action in actions})  # type: ignore[misc]
+        self._declared.route(function)
         return function
 
+    def restore(self, function: F, /) -> F:
+        """Declare `(state) -> list[A]`: the open tracked actions of a machine in that state, as they were emitted.
+
+        An audit (`fsm fsck`: equal to the open rows), and what rebuilds a lost outbox. Returns the function itself.
+        Raises DefinitionError: two for one state, an untracked action. Source: FASM's `restore`.
+        """
+        self._declared.emitter(function, "restore", self._tables.restores)
+        return function
+
+    def invariant(self, function: F, /) -> F:
+        """Declare `(state) -> None`, which asserts, or `-> bool`: what holds of every such state.
+
+        Run by MemoryStore and `fsm fsck`, never in production. Returns the function itself. Raises DefinitionError.
+        Source: FASM's `check_invariants`.
+        """
+        self._declared.invariant(function)
+        return function
+
+    def project(self, function: F, /) -> F:
+        """Declare `(change: Change[S, E]) -> list of SQLAlchemy statements`: the application's own tables, kept in step.
+
+        The store runs them in the transaction of the change itself; a constraint that they break is a `Rejected`. Returns
+        the function itself. Raises DefinitionError.
+        """
+        self._declared.projection(function)
+        return function
+
+    def upcast(self, version: int, name: str) -> Callable[[F], F]:
+        """Declare a function from a shape that `version` wrote, under `name`, to the present one.
+
+        Whether of a state, an event or an action, its result says. What has none is read as it is. Returns a decorator that
+        returns the function itself. Raises DefinitionError: no earlier version, two for one shape.
+        """
+
+        def declare(function: F) -> F:
+            self._declared.upcaster(version, name, function)
+            return function
+
+        return declare
+
     # Looking up
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is in use: no more can be declared."""
+        return self._frozen
 
     @property
     def edges(self) -> dict[tuple[type, object], Edge]:
@@ -192,7 +220,7 @@ class Machine(Generic[S, E, A]):
 
     def emits(self, action: object) -> bool:
         """Whether the action may be emitted: one of the machine's own, or a built-in one."""
-        return type(action) in self._action_types or type(action) in BUILT_IN
+        return type(action) in self._declared.action_types or type(action) in BUILT_IN
 
     def state_timeout(self, state: object) -> timedelta | None:
         """How long `state` may last, if it declares a timeout. Raises what the `after` function raises."""
@@ -205,7 +233,7 @@ class Machine(Generic[S, E, A]):
 
     def has_edge(self, event: object) -> bool:
         """Whether the machine declares this event at all; an undeclared `Failed` is not told to it."""
-        return event_key(event) in self._event_keys
+        return event_key(event) in self._declared.event_keys
 
     def is_final(self, state: object) -> bool:
         """Whether the state ends the machine."""
@@ -213,7 +241,7 @@ class Machine(Generic[S, E, A]):
 
     def tracked(self, action: object) -> bool:
         """Whether the action is durable and retried (not marked `Untracked` in the union)."""
-        return self._action_types[type(action)].tracked
+        return self._declared.action_types[type(action)].tracked
 
     def routed(self, action: object) -> Route:
         """Where the action goes: by its `route` function, else the machine's own queue. Raises TransitionError."""
@@ -227,91 +255,57 @@ class Machine(Generic[S, E, A]):
 
     def state_name(self, state: object) -> str:
         """The name that rows keep. Raises UnknownType if it is no state of this machine."""
-        if type(state) not in self._state_types:
+        if type(state) not in self._declared.state_types:
             raise UnknownType(self.name, "state", described(state), tuple(self.states))
         return type(state).__name__
 
     def event_name(self, event: object) -> str:
         """The name that rows keep. Raises UnknownType if it is no event of this machine."""
-        member = self._event_keys.get(event_key(event))
+        member = self._declared.event_keys.get(event_key(event))
         if member is None:
             raise UnknownType(self.name, "event", described(event), tuple(self.events))
         return member.name
 
     def action_name(self, action: object) -> str:
         """The name that rows keep. Raises UnknownType if it is no action of this machine."""
-        if type(action) not in self._action_types:
+        if type(action) not in self._declared.action_types:
             raise UnknownType(self.name, "action", described(action), tuple(self.actions))
         return type(action).__name__
 
-    # The work behind the decorators
+    def restored(self, state: object) -> list[A] | None:
+        """The open tracked actions that `restore` names; None, if none is declared for this state."""
+        found = self._tables.restores.get(type(state))
+        return None if found is None else list(found.function(state))  # type: ignore[arg-type]
+
+    def violated(self, state: object) -> str | None:
+        """What the first failing invariant says of `state`; None, if all hold."""
+        for function in self._tables.invariants.get(type(state), ()):
+            try:
+                holds = function(state)
+            except Exception as error:  # noqa: BLE001 - an assertion, or a bug in one: either way it does not hold
+                return f"{place(function)}: {type(error).__name__}: {error}".rstrip(": ")
+            if holds is False:
+                return f"{place(function)} is False"
+        return None
+
+    @property
+    def projects(self) -> bool:
+        """Whether a projection is declared."""
+        return bool(self._tables.projections)
+
+    def projected(self, change: Change[S, E]) -> list[object]:
+        """The statements of all projections, in the order of declaration."""
+        return [statement for function in self._tables.projections for statement in function(change)]
+
+    def upcaster(self, version: int, role: str, name: str) -> Upcaster | None:
+        """What reads the `role` ("state", "event", "action") called `name` of rows of `version`, if it has changed since."""
+        return self._tables.upcasters.get((version, role, name))
+
+    def reads(self, version: int) -> bool:
+        """Whether rows of `version` are read by this one."""
+        return self.since <= version <= self.version
 
     def _freeze(self) -> None:
         # The flag last: another thread that sees it must see the fallbacks too.
         self._tables.edges = {**self._tables.fallbacks, **self._tables.edges}
         self._frozen = True
-
-    def _open(self, what: str) -> None:
-        if self._frozen:
-            raise DefinitionError(
-                f"machine {self.name!r} is in use; declare {what} functions in its own module"
-            )
-
-    def _declare(self, function: F, table: dict[tuple[type, object], Edge], what: str) -> F:
-        self._open(what)
-        signature = read(function, what=what, takes=2)
-        where = f"machine {self.name!r}: {what} {signature.place}"
-        states = self._known(members(signature.hints[0], where), self._state_types, "state", where)
-        events = self._known(members(signature.hints[1], where), self._event_keys, "event", where)
-        named = self._results(signature, where)
-        results, fallback = frozenset(m.cls for m in named.states), table is self._tables.fallbacks
-        edge = Edge(function, signature.context, results, signature, named, fallback)
-        for state in states:
-            if state.cls in self.final and table is self._tables.edges:
-                raise DefinitionError(f"{where}: state {state.name} is final; only `otherwise` answers there")
-            for event in events:
-                if (other := table.get((state.cls, event.key))) is not None:
-                    raise DefinitionError(
-                        f"{where}: ({state.name}, {event.name}) is taken by {other.signature.place} already"
-                    )
-        table.update({(state.cls, event.key): edge for state in states for event in events})
-        return function
-
-    def _results(self, signature: Signature, where: str) -> Result:
-        named = result(signature.returns, where)
-        self._known(named.states, self._state_types, "state", where)
-        own = [member for member in named.actions or () if member.cls not in BUILT_IN]
-        self._known(own, self._action_types, "action", where)
-        return named
-
-    def _declare_timeout(self, function: Callable[..., Any], after: Callable[[Any], Any]) -> None:
-        signature = read(function, what="timeout", takes=1)
-        where = f"machine {self.name!r}: timeout {signature.place}"
-        states = self._known(members(signature.hints[0], where), self._state_types, "state", where)
-        named = self._results(signature, where)
-        edge = Edge(
-            partial(without_event, function),
-            signature.context,
-            frozenset(m.cls for m in named.states),
-            signature,
-            named,
-        )
-        for state in states:
-            if state.cls in self.final:
-                raise DefinitionError(f"{where}: state {state.name} is final, and lasts for ever")
-            if (other := self._tables.timeouts.get(state.cls)) is not None:
-                raise DefinitionError(
-                    f"{where}: state {state.name} has a timeout already: {other.signature.place}"
-                )
-        member = Member(Timeout)
-        self.events.setdefault(member.name, member)
-        self._event_keys[member.key] = member
-        for state in states:
-            self._tables.edges[state.cls, member.key] = edge
-            self._tables.timeouts[state.cls] = StateTimeout(after, signature)
-
-    def _known(self, found: Sequence[Member], known: object, role: str, where: str) -> Sequence[Member]:
-        for member in found:
-            if (member.key if role == "event" else member.cls) not in known:  # type: ignore[operator]
-                raise DefinitionError(f"{where}: {member.name} is no declared {role} of the machine")
-        return found

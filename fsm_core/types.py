@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, NamedTuple, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, Union
 from uuid import UUID
 
 from fsm_core.errors import InvalidKey, TransitionError
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar as DefaultTypeVar
 
+    from fsm_core.machine import Machine
+
     _S = DefaultTypeVar("_S")
     _A = DefaultTypeVar("_A", default=object)
 
 S_co = TypeVar("S_co", covariant=True)
 A_co = TypeVar("A_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
 T = TypeVar("T")
 
 Key: TypeAlias = str | int | UUID
@@ -124,11 +127,94 @@ class Cancel:
     name: str
 
 
-ENGINE_EVENTS = (Failed, Timeout)
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A built-in action: `event` reaches another machine, durably, as an `advance` of its own transaction.
+
+    machine: the machine, or its name (where two modules talk to each other; then the event is checked when it is
+    delivered). A machine that is not there yet is waited for, a day at most. One that refuses the event has refused it:
+    the action notes why, the sender is not told.
+    """
+
+    machine: Machine[Any, Any, Any] | str
+    key: Key
+    event: object
+
+    if TYPE_CHECKING:
+
+        def __init__(self, machine: Machine[Any, T, Any] | str, key: Key, event: T) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """A built-in action: a child machine is born in the very transaction that emits it.
+
+    key: the child's (None: `<parent's key>/<seq>.<idx>`). state: its initial state (None: the machine's `initial`). When
+    the child reaches a final state the parent gets `ChildEnded[that state]`; if it cannot be born, because the key is
+    taken, or is cancelled, `Failed[Spawn]`, whose action names machine and key. Read back from a row, `machine` is a name.
+    """
+
+    machine: Machine[Any, Any, Any] | str
+    key: Key | None = None
+    state: object = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, machine: Machine[T, Any, Any] | str, key: Key | None = None, state: T | None = None
+        ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChildren:
+    """A built-in action: all children of this machine that still live are cancelled, and theirs.
+
+    Cancelling a machine from outside does the same by itself; reaching a final state does not.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Generic[S_co]):
+    """The built-in event that tells a parent that its child `machine`/`key` has ended in the final state `state`.
+
+    Only the engine makes one, exactly once per child. Dispatched by the state's class, as `Failed` is by its action's.
+    """
+
+    machine: str
+    key: str
+    state: S_co
+
+
+class Change(NamedTuple, Generic[S_co, E_co]):
+    """What `@machine.project` is given: one event of the log, and the states before and after it.
+
+    At the birth (`seq` 0) `before` and `event` are None. `at` is the recorded time.
+    """
+
+    key: str
+    seq: int
+    at: datetime
+    before: S_co | None
+    event: E_co | None
+    after: S_co
+
+
+ENGINE_EVENTS = (Failed, Timeout, ChildEnded)
 """The events that only the engine makes; from outside they are refused."""
 
-BUILT_IN = (After, At, Cancel)
+WRAPPERS = (Failed, ChildEnded)
+"""The events that are dispatched by what they hold: `Failed` by its action, `ChildEnded` by its state."""
+
+TIMERS = (After, At)
+MESSAGES = (Send, Spawn, CancelChildren)
+BUILT_IN = (*TIMERS, Cancel, *MESSAGES)
 """The actions that every machine may emit, and that need no effect."""
+
+
+def wrapped(event: Failed[object] | ChildEnded[object]) -> object:
+    """What a wrapper holds."""
+    return event.action if isinstance(event, Failed) else event.state
+
 
 Unhandled: TypeAlias = Literal["reject", "ignore", "defer"]
 

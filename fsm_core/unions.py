@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
 from fsm_core.errors import DefinitionError
-from fsm_core.types import ENGINE_EVENTS, UNTRACKED, After, At, Failed
+from fsm_core.types import ENGINE_EVENTS, TIMERS, UNTRACKED, WRAPPERS
 
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a union: a class; for `Failed[Charge]` the class Failed and `of` the action's class."""
+    """One member of a union: a class; for `Failed[Charge]` and `ChildEnded[Paid]` that class and `of` what it holds."""
 
     cls: type
     of: type | None = None
@@ -20,12 +20,12 @@ class Member:
 
     @property
     def key(self) -> object:
-        """What dispatch looks up: the class, or (Failed, class of its action)."""
+        """What dispatch looks up: the class, or (Failed, class of its action), (ChildEnded, class of its state)."""
         return self.cls if self.of is None else (self.cls, self.of)
 
     @property
     def from_outside(self) -> bool:
-        """Whether anybody may send it; `Failed` and `Timeout` are made by the engine only."""
+        """Whether anybody may send it; `Failed`, `Timeout` and `ChildEnded` are made by the engine only."""
         return self.cls not in ENGINE_EVENTS
 
     @property
@@ -64,18 +64,19 @@ def _expand(form: object, where: str, *, tracked: bool) -> list[Member]:
 def _single(form: object, where: str, *, tracked: bool) -> list[Member]:
     """What is no union: a class, or one of the built-in generics."""
     origin = get_origin(form)
-    if origin in (After, At):
+    if origin in TIMERS:
         return [Member(origin)]
-    if origin is Failed:
-        return _failed(get_args(form)[0], where)
-    if form is Failed:
-        raise DefinitionError(f"{where}: write Failed[Action], with the action whose failure is meant")
+    if origin in WRAPPERS:
+        return [Member(origin, of=m.cls) for m in _expand(get_args(form)[0], where, tracked=True)]
+    if form in WRAPPERS:
+        what = (
+            "Failed[Action], with the action whose failure"
+            if form is WRAPPERS[0]
+            else "ChildEnded[State], with the state that"
+        )
+        raise DefinitionError(f"{where}: write {what} is meant")
     if isinstance(form, type) and form not in (object, type(None), tuple, Any):
         return [Member(form, tracked=tracked)]
     if isinstance(form, TypeVar):
         raise DefinitionError(f"{where}: {form!r} is a type variable; name a class")
     raise DefinitionError(f"{where}: {form!r} is no class and no union of classes")
-
-
-def _failed(action: object, where: str) -> list[Member]:
-    return [Member(Failed, of=m.cls) for m in _expand(action, where, tracked=True)]
