@@ -44,7 +44,9 @@ class GiveBack(Struct, frozen=True):
 
 
 Event = Redeem | CancelOrder | Redeemed
-card = Machine("card", states=Ordering | Redeeming, events=Event, actions=AskBackend | GiveBack, ordered=True)
+MEANT = {"waits-for-ever": "the guest has time", "unhandled-failure": "needs a person at the counter"}
+Action = AskBackend | GiveBack
+card = Machine("card", states=Ordering | Redeeming, events=Event, actions=Action, ordered=True, accept=MEANT)
 
 
 @card.on
@@ -97,12 +99,10 @@ if __name__ == "__main__":
     store.start(card, "ann", Ordering(points=250, total=1650))
     store.advance(card, "ann", Redeem(100))
     store.drain()
-    before = store.get(card, "ann")
     try:
         store.advance(card, "ann", Redeem(200))
     except Rejected as refusal:
-        print(before.state, "stays:", refusal)
-    assert store.get(card, "ann") == before
+        print(store.get(card, "ann").state, "stays:", refusal)
     store.advance(card, "ann", Redeem(100))
     meanwhile.append(sys.exit)  # the worker dies after the backend has said yes
     try:
@@ -111,9 +111,8 @@ if __name__ == "__main__":
         print("power cut while", store.actions(status="running")[0].name, "runs")
     store.drain(jump=True)  # the next one asks the probe, and does not redeem again
     print(store.get(card, "ann").state)
-    # The order is cancelled while the backend is asked: its answer is late, is put on record, and changes nothing.
     store.advance(card, "ann", Redeem(50))
-    meanwhile.append(lambda: store.advance(card, "ann", CancelOrder()))
+    meanwhile.append(lambda: store.advance(card, "ann", CancelOrder()))  # the answer comes too late
     store.drain()
     print(store.actions(action="AskBackend")[-1].note)
     assert (store.get(card, "ann").state, backend) == (Ordering(50, 650, 3), {1: 100, 2: 100})

@@ -74,7 +74,18 @@ Action = NotifyIRC | CallThePolice
 
 # ordered: the channel reads what happened in the order in which it happened.
 door = Machine(
-    "door", states=State, events=Event, actions=Action, initial=Opened(), unhandled="ignore", ordered=True
+    "door",
+    states=State,
+    events=Event,
+    actions=Action,
+    initial=Opened(),
+    unhandled="ignore",
+    ordered=True,
+    accept={
+        "waits-for-ever": "a door stays as it is until somebody comes",
+        "dead-end:Disabled": "the police will have to unlock it",
+        "unhandled-failure": "no door can mend the channel; a failed action stays for the operator",
+    },
 )
 
 

@@ -40,7 +40,14 @@ class Death:
 State = Gestating | Alive | Dead
 Event = Birth | Death
 
-life = Machine("life", states=State, events=Event, initial=Gestating(), final=Dead)
+life = Machine(
+    "life",
+    states=State,
+    events=Event,
+    initial=Gestating(),
+    final=Dead,
+    accept={"waits-for-ever": "nobody knows the day nor the hour"},
+)
 
 
 @life.on

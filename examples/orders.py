@@ -72,8 +72,18 @@ State = New | Charging | Shipping | Shipped | Declined | Cancelled
 Event = Pay | Charged | Refused | Sent | Failed[Charge] | Failed[Ship]
 Action = Charge | Ship | Refund | Untracked[Tell]
 
-# An event without an edge is refused, as a second Pay should be. No edge takes Failed[Refund]: that needs a person.
-orders = Machine("orders", states=State, events=Event, actions=Action, final=Shipped | Declined | Cancelled)
+# An event without an edge is refused, as a second Pay should be.
+orders = Machine(
+    "orders",
+    states=State,
+    events=Event,
+    actions=Action,
+    final=Shipped | Declined | Cancelled,
+    accept={
+        "waits-for-ever:New": "an order that nobody pays holds nothing",
+        "unhandled-failure:Refund": "a refund that fails needs a person",
+    },
+)
 
 
 @orders.on

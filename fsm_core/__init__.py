@@ -1,6 +1,7 @@
 """Durable finite-state machines: a pure core decides, Postgres remembers, Celery works.
 
-Deciding: Machine, To, Untracked, Failed, Context, Route, Rejected, advance, begin, replay.
+Deciding: Machine, To, Untracked, Failed, Context, Route, Rejected, advance, begin, replay. Timers: After, At, Cancel, Timeout.
+Several machines: Send, Spawn, ChildEnded, CancelChildren, Join. The application's own tables: Change.
 Running effects: Effects, Attempt, Retry, Permanent, NotDone. Storing: `fsm_core.postgres`. Errors: `fsm_core.errors`.
 """
 
@@ -8,6 +9,7 @@ from fsm_core.context import Context
 from fsm_core.decide import advance, begin, replay
 from fsm_core.effects import Attempt, Effects, NotDone
 from fsm_core.errors import FsmError, Permanent, Rejected, UnhandledEvent
+from fsm_core.join import Join
 from fsm_core.machine import Machine
 from fsm_core.retry import Retry
 from fsm_core.types import (
@@ -17,13 +19,18 @@ from fsm_core.types import (
     After,
     At,
     Cancel,
+    CancelChildren,
+    Change,
+    ChildEnded,
     Decision,
     Failed,
     HistoryEntry,
     Key,
     MachineStatus,
     Route,
+    Send,
     Snapshot,
+    Spawn,
     Timeout,
     To,
     Untracked,
@@ -37,12 +44,16 @@ __all__ = [
     "At",
     "Attempt",
     "Cancel",
+    "CancelChildren",
+    "Change",
+    "ChildEnded",
     "Context",
     "Decision",
     "Effects",
     "Failed",
     "FsmError",
     "HistoryEntry",
+    "Join",
     "Key",
     "Machine",
     "MachineStatus",
@@ -51,7 +62,9 @@ __all__ = [
     "Rejected",
     "Retry",
     "Route",
+    "Send",
     "Snapshot",
+    "Spawn",
     "Timeout",
     "To",
     "UnhandledEvent",

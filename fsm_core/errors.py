@@ -4,6 +4,8 @@ FsmError
 ├── DefinitionError              a machine, its handlers or its effects are declared wrongly
 │   └── DuplicateMachine         two machines of one name and version in one process
 ├── TransitionError              a transition gave what its own signature does not name
+│   └── InvariantViolated        it gave a state of which an invariant does not hold
+├── Impure                       under the purity guard: a transition did what only an effect may
 ├── ConfigurationError           a setting is missing or wrong
 ├── Refused                      the call was refused before anything was written
 │   ├── InvalidPayload           a value that has no faithful JSON form, or JSON that fits no type
@@ -12,15 +14,19 @@ FsmError
 │   ├── UnknownMachine           no machine of that name (and version) is registered here
 │   ├── UnknownType              not a state, event or action of that machine
 │   ├── Rejected                 raised by a transition: "no", and nothing changes
+│   │   └── ConstraintViolated   a projection broke a constraint of the application's tables
 │   ├── UnhandledEvent           no edge takes this event in this state
 │   ├── MachineEnded             the machine has ended; no event reaches it
 │   ├── WrongSeq                 `expected_seq` is not the machine's seq
 │   ├── DedupMismatch            the dedup key was used before, with other content
 │   ├── InboxFull                too many events are held already
+│   ├── ChildExists              a machine to be spawned is there already, and its parent has no edge to be told by
 │   └── WrongStatus              the action is not in a status that allows this
 ├── NotFound
 │   ├── MachineNotFound          no such row
-│   └── ActionNotFound           no such row
+│   ├── ActionNotFound           no such row
+│   └── EventNotFound            the machine's log has no event of that number
+├── ReplayFailed                 a recorded event does not replay on this code
 ├── StoreError                   the database, with what was being done in `context`
 │   ├── DatabaseError            it answered with an error
 │   │   ├── SchemaError          the tables are missing, or older than this code
@@ -83,6 +89,32 @@ class DuplicateMachine(DefinitionError):
 
 class TransitionError(FsmError):
     """A transition or `enter` gave a state or an action that its signature or its machine does not name: a bug in it."""
+
+
+class Impure(FsmError):
+    """Under `fsm_core.purity.guarded`: a machine's `function` did what only an effect may.
+
+    function: its `name (file:line)`. call: what it called ("open", "datetime.now"), or in words what it did. place: the
+    line of the machine's own code, `file:line`; None where no single line did it.
+    """
+
+    def __init__(self, function: str, call: str, place: str | None = None, *, detail: str = "") -> None:
+        at = "" if place is None else f" at {place}"
+        super().__init__(f"{function} is impure: {call}{at}" + (f" ({detail:.1000})" if detail else ""))
+        self.function = function
+        self.call = call
+        self.place = place
+        self.detail = detail
+
+
+class InvariantViolated(TransitionError):
+    """A state of `machine` breaks an invariant, `message` says which. Raised by MemoryStore: nothing changed."""
+
+    def __init__(self, machine: str, state: str, message: str) -> None:
+        super().__init__(f"{machine}: state {state} breaks an invariant: {message}")
+        self.machine = machine
+        self.state = state
+        self.message = message
 
 
 class ConfigurationError(FsmError):
@@ -160,6 +192,14 @@ class Rejected(Refused):
         self.reason = reason
 
 
+class ConstraintViolated(Rejected):
+    """A projection broke `constraint` of the application's own tables: the event is refused, as by its transition."""
+
+    def __init__(self, constraint: str, message: str) -> None:
+        super().__init__(f"{constraint}: {message}")
+        self.constraint = constraint
+
+
 class UnhandledEvent(Refused):
     """No edge takes this event in this state."""
 
@@ -206,6 +246,15 @@ class InboxFull(Refused):
         self.limit = limit
 
 
+class ChildExists(Refused):
+    """`Spawn` names a machine that is there already, and its parent declares no `Failed[Spawn]` to be told by."""
+
+    def __init__(self, name: str, key: str) -> None:
+        super().__init__(f"machine {name}/{key} exists already; a child needs a key of its own")
+        self.name = name
+        self.key = key
+
+
 class WrongStatus(Refused):
     """The action stands as `status`; the operation needs one of `wanted`."""
 
@@ -235,6 +284,29 @@ class ActionNotFound(NotFound):
     def __init__(self, action_id: str) -> None:
         super().__init__(f"there is no action {action_id}")
         self.action_id = action_id
+
+
+class EventNotFound(NotFound):
+    """The log of machine `name`/`key` has no event `seq`; its last one is `last`."""
+
+    def __init__(self, name: str, key: str, seq: int, last: int) -> None:
+        super().__init__(f"machine {name}/{key} has no event {seq} in its log (the last one is {last})")
+        self.name = name
+        self.key = key
+        self.seq = seq
+        self.last = last
+
+
+class ReplayFailed(FsmError):
+    """Event `seq` of machine `name`/`key`, called `event`, does not replay on this code as it was recorded; `reason` says why."""
+
+    def __init__(self, name: str, key: str, seq: int, event: str, reason: str) -> None:
+        super().__init__(f"{name}/{key} does not replay on this code: event {seq}, {event}: {reason}")
+        self.name = name
+        self.key = key
+        self.seq = seq
+        self.event = event
+        self.reason = reason
 
 
 class StoreError(FsmError):

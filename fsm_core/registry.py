@@ -52,6 +52,19 @@ class Registry:
         except KeyError:
             raise UnknownMachine(name, version, self.names()) from None
 
+    def reader(self, name: str, version: int) -> AnyMachine:
+        """The machine that reads rows of `version`: that very version, else the newest whose `since` reaches back to it.
+
+        Raises UnknownMachine: nobody here reads them.
+        """
+        known = self._machines.get((name, version))
+        if known is not None:
+            return known
+        later = [m for (other, _), m in self._machines.items() if other == name and m.reads(version)]
+        if not later:
+            raise UnknownMachine(name, version, self.names())
+        return max(later, key=lambda machine: machine.version)
+
     def newest(self, name: str) -> AnyMachine:
         """The newest machine of that name. Raises UnknownMachine."""
         versions = [version for known, version in self._machines if known == name]
@@ -60,19 +73,22 @@ class Registry:
         return self._machines[name, max(versions)]
 
     def effects(self, name: str, version: int) -> AnyEffects | None:
-        """The effects of that machine, if this process runs them."""
-        return self._effects.get((name, version))
+        """The effects of the machine that reads rows of `version`, if this process runs them."""
+        try:
+            return self._effects.get((name, self.reader(name, version).version))
+        except UnknownMachine:
+            return None
 
     def names(self) -> tuple[str, ...]:
         """`name` or `name v2`, sorted, for messages."""
         return tuple(n if v == 1 else f"{n} v{v}" for n, v in sorted(self._machines))
 
     def known(self) -> dict[str, list[int]]:
-        """Name -> versions."""
-        found: dict[str, list[int]] = {}
-        for name, version in sorted(self._machines):
-            found.setdefault(name, []).append(version)
-        return found
+        """Name -> the versions whose rows are read here."""
+        found: dict[str, set[int]] = {}
+        for (name, version), machine in sorted(self._machines.items(), key=lambda item: item[0]):
+            found.setdefault(name, set()).update(range(machine.since, version + 1))
+        return {name: sorted(versions) for name, versions in found.items()}
 
     def machines(self) -> tuple[AnyMachine, ...]:
         """All of them, by name and version."""

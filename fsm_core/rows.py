@@ -1,4 +1,7 @@
-"""Actions as rows of the outbox: the machine's own, and the built-in timers, whose outcome is known when they are set."""
+"""Actions as rows of the outbox: the machine's own, and the built-in ones, whose outcome is known when they are written.
+
+A known outcome is only applied: a timer's to its own machine, a message's to the machine that its `target` names.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,22 @@ import msgspec
 
 from fsm_core.codec import Limits, encode
 from fsm_core.errors import InvalidPayload, TransitionError, UnknownType
-from fsm_core.types import ENGINE_EVENTS, ActionId, ActionStatus, After, At, Cancel, Route, Timeout
+from fsm_core.types import (
+    ENGINE_EVENTS,
+    TIMERS,
+    ActionId,
+    ActionStatus,
+    After,
+    At,
+    Cancel,
+    CancelChildren,
+    ChildEnded,
+    Route,
+    Send,
+    Spawn,
+    Timeout,
+    key_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +44,8 @@ MAX_TIMER = 200
 STATE_TIMER = "state:"
 UNNAMED = "#"
 """What begins the names of timers that nobody named: one of a state, and one by its own id."""
+
+NOW = timedelta(0)
 
 
 class NewAction(NamedTuple):
@@ -53,6 +73,14 @@ class Written(NamedTuple):
     cancelled: list[str]
 
 
+class Origin(NamedTuple):
+    """What a row of the engine's own needs of its machine: the row's id, the version that writes it, the queue."""
+
+    id: ActionId
+    version: int
+    queue: str
+
+
 class Moment(NamedTuple):
     """The event that the rows belong to: its machine's id, its seq and its time."""
 
@@ -77,11 +105,15 @@ def written(
         if isinstance(action, Cancel):
             cancelled.append(_timer_name(action.name))
             rows.pop(action.name, None)
-        elif isinstance(action, After | At):
+        elif isinstance(action, TIMERS):
             row = _timer(machine, made, moment.at, action, limits)
             cancelled += [] if action.name is None else [action.name]
             rows[row.timer] = row
-        else:
+        elif isinstance(action, Send):
+            rows[idx] = _send(machine, made, action, limits)
+        elif isinstance(action, CancelChildren):
+            rows[idx] = cancel_children(_from(machine, made))
+        elif not isinstance(action, Spawn):  # a child is no row of its parent's: births.py
             rows[idx] = _own(machine, made, action, limits)
     return Written(list(rows.values()), cancelled)
 
@@ -92,20 +124,36 @@ def state_timer(machine: Machine[Any, Any, Any], made: ActionId, state: object) 
     if span is None:
         return None
     name = machine.state_name(state)
-    outcome = known([("Timeout", encode(Timeout(name), "event Timeout"))])
-    payload = msgspec.json.encode({"state": name}).decode()
-    timer = f"{STATE_TIMER}{name}"
-    return _built_in(
-        machine, made, name=Timeout.__name__, payload=payload, delay=span, timer=timer, outcome=outcome
-    )
+    outcome = known([("Timeout", encode(Timeout(name), "event Timeout"))], "timer")
+    payload, timer = text({"state": name}), f"{STATE_TIMER}{name}"
+    return _built_in(_from(machine, made), Timeout.__name__, payload, outcome, delay=span, timer=timer)
 
 
-def known(events: Sequence[tuple[str, str]]) -> str:
-    """The JSON of an outcome that is known before anything ran: these events, by name and payload."""
+def told(origin: Origin, parent: UUID, event: tuple[str, str]) -> NewAction:
+    """The row by which a child tells its parent of its end: an event by name and payload."""
+    shown = text({"event": event[0], "payload": msgspec.Raw(event[1].encode())})
+    outcome = known([event], "machine", {"id": str(parent)})
+    return _built_in(origin, ChildEnded.__name__, shown, outcome)
+
+
+def cancel_children(origin: Origin) -> NewAction:
+    """The row by which the living children of a machine are cancelled. Any worker can: it takes no code of theirs."""
+    return _built_in(origin, CancelChildren.__name__, "{}", known([], "machine", {"children": True}))
+
+
+def known(events: Sequence[tuple[str, str]], source: str, target: dict[str, object] | None = None) -> str:
+    """The JSON of an outcome that is known before anything ran: these events, by name and payload.
+
+    target: whom they are for; None: the action's own machine.
+    """
     entries = [{"name": name, "payload": msgspec.Raw(payload.encode())} for name, payload in events]
-    return msgspec.json.encode(
-        {"to": ActionStatus.COMPLETED.value, "events": entries, "source": "timer"}
-    ).decode()
+    tree: dict[str, object] = {"to": ActionStatus.COMPLETED.value, "events": entries, "source": source}
+    return text(tree if target is None else {**tree, "target": target})
+
+
+def text(tree: dict[str, object]) -> str:
+    """`tree` as JSON."""
+    return msgspec.json.encode(tree).decode()
 
 
 def _own(machine: Machine[Any, Any, Any], made: ActionId, action: object, limits: Limits) -> NewAction:
@@ -119,7 +167,7 @@ def _own(machine: Machine[Any, Any, Any], made: ActionId, action: object, limits
     payload = encode(action, f"action {name}", limits)
     return NewAction(
         made.seq, made.idx, name, machine.version, payload, machine.tracked(action), status, route.queue or machine.queue,
-        route.priority, lane, timedelta(0),
+        route.priority, lane, NOW,
     )  # fmt: skip
 
 
@@ -136,20 +184,28 @@ def _timer(
         )
     event = machine.event_name(action.event)
     payload = encode(action.event, f"event {event}", limits)
-    shown = msgspec.json.encode(
-        {"event": event, "payload": msgspec.Raw(payload.encode()), "name": action.name}
-    ).decode()
+    shown = text({"event": event, "payload": msgspec.Raw(payload.encode()), "name": action.name})
     name = f"{UNNAMED}{made.seq}.{made.idx}" if action.name is None else _timer_name(action.name)
-    outcome = known([(event, payload)])
-    return _built_in(
-        machine,
-        made,
-        name=type(action).__name__,
-        payload=shown,
-        delay=_delay(action, at),
-        timer=name,
-        outcome=outcome,
-    )
+    outcome = known([(event, payload)], "timer")
+    delay = _delay(action, at)
+    return _built_in(_from(machine, made), type(action).__name__, shown, outcome, delay=delay, timer=name)
+
+
+def _send(machine: Machine[Any, Any, Any], made: ActionId, action: Send, limits: Limits) -> NewAction:
+    target, key = action.machine, key_text(action.key)
+    if isinstance(action.event, ENGINE_EVENTS):
+        raise UnknownType(
+            machine.name, "event that may be sent", type(action.event).__name__, tuple(machine.events)
+        )
+    event = type(action.event).__name__ if isinstance(target, str) else target.event_name(action.event)
+    payload = encode(action.event, f"event {event}", limits)
+    address = {"machine": target if isinstance(target, str) else target.name, "key": key}
+    shown = text({**address, "event": event, "payload": msgspec.Raw(payload.encode())})
+    outcome = known([(event, payload)], "machine", {**address})
+    lane = f"machine:{made.machine_id}" if machine.ordered else None
+    # Whoever serves the target's queue knows the target; of a name alone, nobody here knows the queue.
+    origin = _from(machine if isinstance(target, str) else target, made)._replace(version=machine.version)
+    return _built_in(origin, Send.__name__, shown, outcome, lane=lane)
 
 
 def _delay(action: After[Any] | At[Any], at: datetime) -> timedelta:
@@ -173,18 +229,22 @@ def _timer_name(name: str) -> str:
     return name
 
 
+def _from(machine: Machine[Any, Any, Any], made: ActionId) -> Origin:
+    return Origin(made, machine.version, machine.queue)
+
+
 def _built_in(
-    machine: Machine[Any, Any, Any],
-    made: ActionId,
-    *,
+    origin: Origin,
     name: str,
     payload: str,
-    delay: timedelta,
-    timer: str,
     outcome: str,
+    *,
+    delay: timedelta = NOW,
+    timer: str | None = None,
+    lane: str | None = None,
 ) -> NewAction:
     return NewAction(
-        seq=made.seq, idx=made.idx, name=name, version=machine.version, payload=payload, tracked=True,
-        status=ActionStatus.PENDING, queue=machine.queue, priority=Route().priority, lane=None, delay=delay, timer=timer,
-        outcome=outcome,
+        seq=origin.id.seq, idx=origin.id.idx, name=name, version=origin.version, payload=payload, tracked=True,
+        status=ActionStatus.PENDING if lane is None else ActionStatus.BLOCKED, queue=origin.queue,
+        priority=Route().priority, lane=lane, delay=delay, timer=timer, outcome=outcome,
     )  # fmt: skip

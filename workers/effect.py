@@ -81,7 +81,7 @@ class Runner:
 
         Raises UnknownMachine, UnknownType, InvalidPayload: nobody here can run it; nothing was started.
         """
-        machine = self._registry.machine(claimed.machine, claimed.version)
+        machine = self._registry.reader(claimed.machine, claimed.version)
         effects = self._registry.effects(claimed.machine, claimed.version)
         if effects is None:
             raise UnknownMachine(f"{claimed.machine} (with effects)", claimed.version, self._registry.names())
@@ -90,7 +90,7 @@ class Runner:
             raise UnknownType(
                 claimed.machine, "action with an effect here", claimed.action, tuple(machine.actions)
             )
-        action = decode_named(machine, "action", claimed.action, claimed.payload)
+        action = decode_named(machine, "action", claimed.action, claimed.payload, claimed.version)
         run = Run(
             claimed, effect, time.monotonic() + self._patience(effects, claimed, effect).total_seconds()
         )

@@ -123,12 +123,14 @@ class Finisher:
         self._account(finished, pause)
 
     def _later(self, result: Result, pause: float) -> None:
-        longer = min(pause * 2, LONGEST_PAUSE)
+        longer = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         heapq.heappush(self._stuck, (time.monotonic() + pause, next(self._order), longer, result))
 
     def _account(self, finished: Finished, pause: float = FIRST_PAUSE) -> None:
         for result in finished.stuck:
             self._later(result, pause)
+        for result in finished.alone:
+            self._later(result, 0.0)
         for result, bug in finished.broken:
             claimed = result.claimed
             log.error(
@@ -177,7 +179,7 @@ class Finisher:
             claimed, outcome = result.claimed, result.outcome
             if result.late or claimed.outcome is not None or not isinstance(outcome, Completed):
                 continue
-            machine = self._registry.machine(claimed.machine, claimed.version)
+            machine = self._registry.reader(claimed.machine, claimed.version)
             kept = to_json(machine, outcome, None)
             moves.append(
                 Move(

@@ -165,7 +165,7 @@ class Runtime:
             if claimed.outcome is None:
                 self._runner.run(claimed)
                 return
-            self._registry.machine(claimed.machine, claimed.version)
+            self._registry.reader(claimed.machine, claimed.version)
             self._finisher.put(Result(claimed, Completed()))
         except FsmError as error:  # nobody here knows its machine, version or action
             self._release(claimed, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID  # noqa: TC003 - msgspec reads the annotation
 
 import msgspec
 
@@ -143,6 +144,7 @@ def to_json(machine: AnyMachine, outcome: Completed | GaveUp, failed: object | N
     """An outcome as the action keeps it until it is applied: its events by name, and where the action goes."""
     events = outcome.events if isinstance(outcome, Completed) else ([] if failed is None else [failed])
     tree = {
+        "version": machine.version,
         "to": str(ActionStatus.COMPLETED if isinstance(outcome, Completed) else ActionStatus.FAILED),
         "error": None if isinstance(outcome, Completed) else outcome.error,
         "events": [
@@ -153,26 +155,46 @@ def to_json(machine: AnyMachine, outcome: Completed | GaveUp, failed: object | N
     return msgspec.json.encode(tree).decode()
 
 
+class Target(msgspec.Struct, frozen=True):
+    """Whom a known outcome is for, if not its own machine: one by id, one by address, or all children."""
+
+    id: UUID | None = None
+    machine: str | None = None
+    key: str | None = None
+    children: bool = False
+
+
 class Known(msgspec.Struct, frozen=True):
-    """A kept outcome, read back."""
+    """A kept outcome, read back. `version`: in whose shape its events are; None: that of the action's row."""
 
     to: ActionStatus
     events: list[dict[str, Any]]
     error: str | None = None
     source: str = "result"
+    version: int | None = None
+    target: Target | None = None
+
+    def told_to_the_deaf(self, machine: AnyMachine) -> bool:
+        """Whether it tells a parent what that one never asked to be told."""
+        to_parent = self.target is not None and self.target.id is not None
+        return to_parent and any(entry["name"] not in machine.events for entry in self.events)
+
+    def read(self, machine: AnyMachine, version: int) -> list[object]:
+        """Its events, as `machine` knows them; `version` is the row's. Raises InvalidPayload, UnknownType."""
+        written = version if self.target is None else machine.version
+        payloads = [msgspec.json.encode(entry["payload"]).decode() for entry in self.events]
+        return [
+            decode_named(machine, "event", entry["name"], payload, self.version or written)
+            for entry, payload in zip(self.events, payloads, strict=True)
+        ]
 
 
-def from_json(machine: AnyMachine, text: str) -> tuple[Known, list[object]]:
-    """A kept outcome and its events. Raises InvalidPayload, UnknownType."""
+def from_json(text: str) -> Known:
+    """A kept outcome. Raises InvalidPayload."""
     try:
-        known = msgspec.json.decode(text, type=Known)
+        return msgspec.json.decode(text, type=Known)
     except msgspec.MsgspecError as error:
         raise InvalidPayload(f"a kept outcome does not fit: {error}") from error
-    payloads = [msgspec.json.encode(entry["payload"]).decode() for entry in known.events]
-    return known, [
-        decode_named(machine, "event", entry["name"], text)
-        for entry, text in zip(known.events, payloads, strict=True)
-    ]
 
 
 def _again(

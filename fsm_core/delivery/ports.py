@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from fsm_core.births import Address
     from fsm_core.types import ActionId, ActionStatus
     from fsm_core.unit import Held, Seen, Unit
 
@@ -98,6 +99,16 @@ class Message:
     label: str
 
 
+class Deciding(Protocol):
+    """Decides one machine's unit: on the row as it was read, with what is held for it, and the addresses known to be in use.
+
+    offer: whether held events may be taken up.
+    """
+
+    def __call__(self, seen: Seen, held: Sequence[Held], taken: frozenset[Address], *, offer: bool) -> Unit:
+        """The unit. Raises nothing but bugs of the engine's own."""
+
+
 class WorkerStore(Protocol):
     """What a worker asks of the store."""
 
@@ -113,8 +124,17 @@ class WorkerStore(Protocol):
     def write(self, units: Sequence[Unit]) -> set[int]:
         """Write units, each all or nothing; returns the positions of those written. Never waits for a lock."""
 
-    def write_alone(self, machine: UUID, decide: Callable[[Seen, Sequence[Held]], Unit]) -> bool:
-        """Decide and write under the machine's lock. Returns False if it stayed locked or a guard missed."""
+    def write_alone(self, machine: UUID, decide: Deciding) -> bool:
+        """Decide and write under the machine's lock. Returns False if it stayed locked or a guard missed.
+
+        Raises ConstraintViolated, if a projection broke one; then nothing was written.
+        """
+
+    def locate(self, addresses: Sequence[Address]) -> dict[Address, UUID]:
+        """The ids of the machines that are there."""
+
+    def cancel_children(self, parent: UUID, note: str) -> bool:
+        """Cancel the children that still live, each in a transaction of its own. Returns whether none is left."""
 
     def mine(self, ids: Sequence[ActionId], tokens: Sequence[UUID]) -> dict[ActionId, ActionStatus]:
         """Of those rows that still carry the token: their status."""

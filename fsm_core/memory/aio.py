@@ -9,12 +9,15 @@ from fsm_core.memory.store import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
+    from uuid import UUID
 
+    from fsm_core.audit import Diff, Log
     from fsm_core.machine import Machine
     from fsm_core.memory.drain import Drained
     from fsm_core.memory.store import MemoryStore
     from fsm_core.registry import AnyMachine
-    from fsm_core.types import ActionId, ActionRecord, HistoryEntry, Key, MachineRecord, Snapshot
+    from fsm_core.types import ActionId, ActionRecord, Decision, HistoryEntry, Key, MachineRecord, Snapshot
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -58,9 +61,21 @@ class AsyncMemoryStore:
             machine, key, event, dedup_key=dedup_key, expected_seq=expected_seq, session=session
         )
 
+    async def preview(self, machine: Machine[S, E, A], key: Key, event: E) -> Decision[S, A]:
+        """As `MemoryStore.preview`."""
+        return self._store.preview(machine, key, event)
+
     async def get(self, machine: Machine[S, E, A], key: Key) -> Snapshot[S]:
         """As `MemoryStore.get`."""
         return self._store.get(machine, key)
+
+    async def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
+        """As `MemoryStore.state_at`."""
+        return self._store.state_at(machine, key, seq)
+
+    async def diff(self, machine: Machine[S, E, A], key: Key, from_seq: int, to_seq: int) -> Diff[S]:
+        """As `MemoryStore.diff`."""
+        return self._store.diff(machine, key, from_seq, to_seq)
 
     async def history(self, machine: AnyMachine | str, key: Key) -> list[HistoryEntry]:
         """As `MemoryStore.history`."""
@@ -100,9 +115,27 @@ class AsyncMemoryStore:
         """As `MemoryStore.action`."""
         return self._store.action(action_id)
 
+    async def log(self, machine: AnyMachine | str, key: Key) -> Log:
+        """As `MemoryStore.log`."""
+        return self._store.log(machine, key)
+
+    async def logs(
+        self, names: Sequence[str] | None = None, *, since: timedelta | None = None, after: UUID | None = None
+    ) -> list[Log]:
+        """As `MemoryStore.logs`."""
+        return self._store.logs(names, since=since, after=after)
+
+    async def count(self, names: Sequence[str] | None = None, *, since: timedelta | None = None) -> int:
+        """As `MemoryStore.count`."""
+        return self._store.count(names, since=since)
+
     async def retry(self, action_ids: Sequence[ActionId]) -> list[ActionId]:
         """As `MemoryStore.retry`."""
         return self._store.retry(action_ids)
+
+    async def restore(self, machine: Machine[S, E, A], key: Key) -> list[ActionId]:
+        """As `MemoryStore.restore`."""
+        return self._store.restore(machine, key)
 
     async def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """As `MemoryStore.cancel`."""

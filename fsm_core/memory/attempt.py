@@ -55,13 +55,13 @@ class Runner:
 
     def run(self, claimed: Claimed) -> Outcome:
         """Run one attempt to its end; returns what came of it."""
-        machine = self._registry.machine(claimed.machine, claimed.version)
+        machine = self._registry.reader(claimed.machine, claimed.version)
         effects = self._registry.effects(claimed.machine, claimed.version)
         effect = None if effects is None else effects.effect(claimed.action)
         if effects is None or effect is None:
             return unknown(claimed, f"no effect here runs {claimed.action}")
         try:
-            action = decode_named(machine, "action", claimed.action, claimed.payload)
+            action = decode_named(machine, "action", claimed.action, claimed.payload, claimed.version)
         except FsmError as error:
             return unknown(claimed, f"nobody here can run it: {error}")
         try:

@@ -88,7 +88,7 @@ class Drain:
         if row.outcome is None:
             return row.id not in self._released and self._registry.effects(row.fsm, row.version) is not None
         try:
-            self._registry.machine(row.fsm, row.version)
+            self._registry.reader(row.fsm, row.version)
         except UnknownMachine:
             return False
         return True
@@ -120,8 +120,8 @@ class Drain:
     def _finish(self, result: Result) -> None:
         finished = finish(self._outbox, self._registry, [result])
         self._account(finished)
-        for stuck in finished.stuck:  # its machine holds events: those are offered under the lock
-            self._account(finish_alone(self._outbox, self._registry, stuck))
+        for alone in (*finished.stuck, *finished.alone):
+            self._account(finish_alone(self._outbox, self._registry, alone))
 
     def _account(self, finished: Finished) -> None:
         for result in finished.done:

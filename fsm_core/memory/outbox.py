@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fsm_core.delivery.ports import Claimed, Move
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from fsm_core.births import Address
+    from fsm_core.delivery.ports import Deciding
     from fsm_core.memory.tables import ActionRow, Tables
-    from fsm_core.unit import Held, Seen, Unit
+    from fsm_core.unit import Seen, Unit
 
 FINISHED = (ActionStatus.COMPLETED, ActionStatus.FAILED, ActionStatus.CANCELLED)
 ACTIVE = (ActionStatus.PENDING, ActionStatus.PUBLISHED, ActionStatus.RUNNING)
@@ -44,18 +47,33 @@ class MemoryOutbox:
     def read(self, machines: Sequence[UUID]) -> dict[UUID, Seen]:
         """See `WorkerStore.read`."""
         with self._tables.lock:
-            return {machine: self._tables.seen(self._tables.machines[machine]) for machine in machines}
+            rows = self._tables.machines
+            return {machine: self._tables.seen(rows[machine]) for machine in machines if machine in rows}
 
     def write(self, units: Sequence[Unit]) -> set[int]:
         """See `WorkerStore.write`."""
         with self._tables.lock:
             return {position for position, unit in enumerate(units) if self._tables.write(unit)}
 
-    def write_alone(self, machine: UUID, decide: Callable[[Seen, Sequence[Held]], Unit]) -> bool:
+    def write_alone(self, machine: UUID, decide: Deciding) -> bool:
         """See `WorkerStore.write_alone`."""
         tables = self._tables
         with tables.lock:
-            return tables.write(decide(tables.seen(tables.machines[machine]), list(tables.inbox[machine])))
+            seen, held = tables.seen(tables.machines[machine]), list(tables.inbox[machine])
+            return tables.write(tables.decided(partial(decide, seen, held, offer=True)))
+
+    def locate(self, addresses: Sequence[Address]) -> dict[Address, UUID]:
+        """See `WorkerStore.locate`."""
+        with self._tables.lock:
+            known = self._tables.addresses
+            return {address: known[address] for address in addresses if address in known}
+
+    def cancel_children(self, parent: UUID, note: str) -> bool:
+        """See `WorkerStore.cancel_children`."""
+        with self._tables.lock:
+            for child in self._tables.children(parent):
+                self._tables.end(child, note)
+            return True
 
     def mine(self, ids: Sequence[ActionId], tokens: Sequence[UUID]) -> dict[ActionId, ActionStatus]:
         """See `WorkerStore.mine`."""

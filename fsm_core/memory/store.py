@@ -8,20 +8,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID, uuid4, uuid5
 
-from fsm_core.codec import DEFAULT_LIMITS, Limits
+from fsm_core import audit
+from fsm_core.births import Address, Bounds, birth
+from fsm_core.codec import DEFAULT_LIMITS, Limits, decode_named
+from fsm_core.draft import Draft
 from fsm_core.errors import (
     ActionNotFound,
     DedupMismatch,
     DefinitionError,
+    InvariantViolated,
     MachineEnded,
     MachineNotFound,
     TransitionError,
+    UnknownMachine,
     UnsupportedConnection,
     WrongSeq,
     WrongStatus,
 )
 from fsm_core.inputs import Dedup, check, remembered
-from fsm_core.memory import views
+from fsm_core.memory import logs, views
 from fsm_core.memory.clock import Clock
 from fsm_core.memory.drain import Drain, Drained
 from fsm_core.memory.tables import OPEN, ActionRow, DedupRow, MachineRow, Tables
@@ -30,6 +35,7 @@ from fsm_core.types import (
     ActionId,
     ActionRecord,
     ActionStatus,
+    Decision,
     HistoryEntry,
     Key,
     MachineRecord,
@@ -37,10 +43,11 @@ from fsm_core.types import (
     Snapshot,
     key_text,
 )
-from fsm_core.unit import Draft, Seen, birth
+from fsm_core.unit import Seen, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from fsm_core.machine import Machine
 
@@ -76,6 +83,12 @@ class MemoryStore:
         self._limits = limits or DEFAULT_LIMITS
         self._tables = _tables or Tables(clock or Clock())
         self.clock = self._tables.clock
+        self._tables.judge = self._judge
+
+    @property
+    def projected(self) -> list[object]:
+        """The statements that projections gave, in order: no database is here to run them, a test may look at them."""
+        return self._tables.projected
 
     def reopen(self, *entries: AnyMachine | AnyEffects, limits: Limits | None = None) -> Self:
         """Another store on the same rows and clock, as a process that starts later has it: other code, other effects."""
@@ -108,9 +121,13 @@ class MemoryStore:
                 uuid5(NAMESPACE, f"{machine.name}/{name}"), machine.name, name, machine.version, MachineStatus.UNBORN, "", "",
                 0, 0, 0, at, at, at, None,
             )  # fmt: skip
-            unit, snapshot = birth(machine, chosen, blank, self._limits)
+
+            def decide(taken: frozenset[Address]) -> Unit:
+                return birth(machine, chosen, blank, Bounds(self._limits, taken))[0]
+
+            unit = self._tables.decided(decide)
             self._tables.insert(unit, "call", uuid4())
-            return snapshot
+            return birth(machine, chosen, blank, Bounds(self._limits))[1]
 
     def advance(
         self,
@@ -134,16 +151,41 @@ class MemoryStore:
                 return _duplicate(draft, dedup, known)
             if expected_seq is not None and expected_seq != row.seq:
                 raise WrongSeq(expected_seq, row.seq)
-            draft.apply(event, "call", call_id=uuid4(), dedup=dedup)
-            snapshot = draft.snapshot
-            self._write(row, draft)
-            return snapshot
+            call, snapshots = uuid4(), list[Snapshot[S]]()
+
+            def decide(taken: frozenset[Address]) -> Unit:
+                draft = self._draft(row, taken)
+                draft.apply(event, "call", call_id=call, dedup=dedup)
+                snapshots.append(draft.snapshot)
+                draft.follow()
+                return self._offered(row, draft)
+
+            self._write(row, self._tables.decided(decide))
+            return snapshots[-1]
+
+    def preview(self, machine: Machine[S, E, A], key: Key, event: E) -> Decision[S, A]:
+        """As `PostgresStore.preview`."""
+        self.registry.add(machine)
+        with self._tables.lock:
+            row = self._row(machine.name, key_text(key))
+            reader = self.registry.reader(row.fsm, row.version)
+            return audit.preview(reader, self._tables.seen(row), event, self._limits)
 
     def get(self, machine: Machine[S, E, A], key: Key) -> Snapshot[S]:
         """As `PostgresStore.get`."""
         self.registry.add(machine)
         with self._tables.lock:
             return self._draft(self._row(machine.name, key_text(key))).snapshot
+
+    def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
+        """As `PostgresStore.state_at`."""
+        self.registry.add(machine)
+        return audit.state_at(self.log(machine, key), seq, self.registry.reader)
+
+    def diff(self, machine: Machine[S, E, A], key: Key, from_seq: int, to_seq: int) -> audit.Diff[S]:
+        """As `PostgresStore.diff`."""
+        self.registry.add(machine)
+        return audit.diff(self.log(machine, key), from_seq, to_seq, self.registry.reader)
 
     def history(self, machine: AnyMachine | str, key: Key) -> list[HistoryEntry]:
         """As `PostgresStore.history`."""
@@ -197,6 +239,24 @@ class MemoryStore:
         with self._tables.lock:
             return views.action(self._tables, self._action(action_id))
 
+    def log(self, machine: AnyMachine | str, key: Key) -> audit.Log:
+        """As `PostgresStore.log`."""
+        with self._tables.lock:
+            return logs.log(self._tables, self._row(_name_of(machine), key_text(key)))
+
+    def logs(
+        self, names: Sequence[str] | None = None, *, since: timedelta | None = None, after: UUID | None = None
+    ) -> list[audit.Log]:
+        """As `PostgresStore.logs`; all are one page."""
+        with self._tables.lock:
+            rows = sorted(self._changed(names, since), key=lambda row: row.id)
+            return [logs.log(self._tables, row) for row in rows if after is None or row.id > after]
+
+    def count(self, names: Sequence[str] | None = None, *, since: timedelta | None = None) -> int:
+        """As `PostgresStore.count`."""
+        with self._tables.lock:
+            return len(self._changed(names, since))
+
     def retry(self, action_ids: Sequence[ActionId]) -> list[ActionId]:
         """As `PostgresStore.retry`."""
         with self._tables.lock:
@@ -213,19 +273,20 @@ class MemoryStore:
                 row.finished_at, row.note = None, "retried by hand"
             return [row.id for row in failed]
 
+    def restore(self, machine: Machine[S, E, A], key: Key) -> list[ActionId]:
+        """As `PostgresStore.restore`."""
+        self.registry.add(machine)
+        with self._tables.lock:
+            row = self._row(machine.name, key_text(key))
+            return logs.put_back(self._tables, row, audit.lost(logs.log(self._tables, row), self.registry))
+
     def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """As `PostgresStore.cancel`."""
         with self._tables.lock:
             row = self._row(_name_of(machine), key_text(key))
             if row.status is not MachineStatus.LIVE:
                 raise MachineEnded(row.fsm, row.key, row.status)
-            now = self.clock.now()
-            row.status, row.ended_at, row.updated_at = MachineStatus.CANCELLED, now, max(now, row.updated_at)
-            row.rev, row.change = row.rev + 1, self._tables.next_number()
-            still = [action for action in self._tables.of_machine[row.id] if action.status in OPEN]
-            for action in still:
-                self._tables.cancel(action, note)
-            return len(still)
+            return self._tables.end(row, note)
 
     def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
         """As `PostgresStore.cancel_action`."""
@@ -259,22 +320,43 @@ class MemoryStore:
             raise MachineNotFound(name, key)
         return row
 
+    def _changed(self, names: Sequence[str] | None, since: timedelta | None) -> list[MachineRow]:
+        """The machines of these names, changed in that time."""
+        then = None if since is None else self.clock.now() - since
+        rows = self._tables.machines.values()
+        return [
+            r for r in rows if (names is None or r.fsm in names) and (then is None or r.updated_at >= then)
+        ]
+
     def _action(self, wanted: ActionId) -> ActionRow:
         row = self._tables.actions.get(wanted)
         if row is None:
             raise ActionNotFound(str(wanted))
         return row
 
-    def _draft(self, row: MachineRow) -> Draft:
-        return Draft(self.registry.machine(row.fsm, row.version), self._tables.seen(row), self._limits)
+    def _draft(self, row: MachineRow, taken: frozenset[Address] = frozenset()) -> Draft:
+        return Draft(self.registry.reader(row.fsm, row.version), self._tables.seen(row), self._limits, taken)
 
-    def _write(self, row: MachineRow, draft: Draft) -> None:
+    def _judge(self, unit: Unit) -> None:
+        """Raises InvariantViolated. Machines that this process does not know are nobody's to judge here."""
+        try:
+            machine = self.registry.reader(unit.seen.machine, unit.version)
+        except UnknownMachine:
+            return
+        state = decode_named(machine, "state", unit.state_name, unit.state, unit.version)
+        if (broken := machine.violated(state)) is not None:
+            raise InvariantViolated(machine.name, unit.state_name, broken)
+
+    def _offered(self, row: MachineRow, draft: Draft) -> Unit:
         waiting = self._tables.inbox[row.id]
         if waiting and draft.changed:
             draft.offer(list(waiting))
             for held, bug in draft.refused:
                 log.error("a held %s could not be applied, it is held on", held.name, exc_info=bug)
-        if not self._tables.write(draft.unit):
+        return draft.unit
+
+    def _write(self, row: MachineRow, unit: Unit) -> None:
+        if not self._tables.write(unit):
             raise TransitionError(f"machine {row.fsm}/{row.key} was changed by its own transition")
 
 

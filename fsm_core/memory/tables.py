@@ -7,11 +7,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fsm_core.births import Address, cancelled
+from fsm_core.rows import STATE_TIMER, text
 from fsm_core.types import ActionId, ActionStatus, MachineStatus
-from fsm_core.unit import Held, NewEvent, Seen, Unit
+from fsm_core.unit import Held, NewEvent, Rebased, Seen, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -38,6 +40,8 @@ class MachineRow:
     updated_at: datetime
     ended_at: datetime | None
     change: int
+    parent: UUID | None = None
+    parent_queue: str | None = None
 
 
 @dataclass
@@ -115,7 +119,11 @@ class Tables:
     attempts: dict[ActionId, dict[UUID, AttemptRow]] = field(default_factory=lambda: defaultdict(dict))
     inbox: dict[UUID, list[Held]] = field(default_factory=lambda: defaultdict(list))
     dedup: dict[tuple[UUID, str], DedupRow] = field(default_factory=dict)
+    snapshots: dict[UUID, list[Rebased]] = field(default_factory=lambda: defaultdict(list))
+    projected: list[object] = field(default_factory=list)
     alive: set[UUID] = field(default_factory=set)
+    judge: Callable[[Unit], None] | None = None
+    """What raises, if a unit breaks an invariant: then nothing of it is written."""
     _count: int = 0
 
     def find(self, fsm: str, key: str) -> MachineRow | None:
@@ -128,6 +136,7 @@ class Tables:
         return Seen(
             row.id, row.fsm, row.key, row.version, row.status, row.state_name, row.state, row.seq, row.rev,
             len(self.inbox[row.id]), max(self.clock.now(), row.updated_at), row.created_at, row.updated_at, row.ended_at,
+            row.parent, row.parent_queue,
         )  # fmt: skip
 
     def next_number(self) -> int:
@@ -135,20 +144,58 @@ class Tables:
         self._count += 1
         return self._count
 
-    def insert(self, unit: Unit, source: str, call_id: UUID) -> None:
-        """Write a birth; its address is free."""
+    def decided(self, decide: Callable[[frozenset[Address]], Unit]) -> Unit:
+        """The unit that bears no child where a machine is already. Raises what `decide` raises."""
+        taken: frozenset[Address] = frozenset()
+        while True:
+            unit = decide(taken)
+            born = {(child.seen.machine, child.seen.key) for child in unit.born}
+            if not (more := born & self.addresses.keys()):
+                return unit
+            taken |= more
+
+    def children(self, parent: UUID) -> list[MachineRow]:
+        """The children of a machine that still live."""
+        return [row for row in self.machines.values() if row.parent == parent and row.ended_at is None]
+
+    def end(self, row: MachineRow, note: str) -> int:
+        """Cancel a machine with its open actions; its parent is told, its children follow. Returns how many actions."""
+        open_ = [action for action in self.of_machine[row.id] if action.status in OPEN]
+        for action in open_:
+            self.cancel(action, note)
+        mine = [a for a in self.of_machine[row.id] if a.id.seq == row.seq]
+        spawns = [a.queue for a in self.of_machine[row.id] if a.name == "Spawn"]
+        idx = max((a.id.idx for a in mine), default=-1) + 1
+        queue = next(iter(spawns), "default") if self.children(row.id) else None
+        left = cancelled(self.seen(row), idx, note, queue)
+        row.status, row.ended_at = MachineStatus.CANCELLED, self.clock.now()
+        row.updated_at, row.rev, row.change = (
+            max(self.clock.now(), row.updated_at),
+            row.rev + 1,
+            self.next_number(),
+        )
+        self._emit(self.seen(row), left)
+        return len(open_)
+
+    def insert(self, unit: Unit, source: str, call_id: UUID | None, cause: str | None = None) -> None:
+        """Write a birth; its address is free. Raises InvariantViolated."""
+        self._judged(unit)
         seen, at = unit.seen, unit.seen.at
         self.machines[seen.id] = MachineRow(
             seen.id, seen.machine, seen.key, unit.version, unit.status, unit.state_name, unit.state, 0, 1, at, at,
-            at if unit.ended else None, self.next_number(),
+            at if unit.ended else None, self.next_number(), seen.parent, seen.parent_queue,
         )  # fmt: skip
         self.addresses[seen.machine, seen.key] = seen.id
-        born = NewEvent(0, unit.state_name, unit.state, unit.version, "applied", source, None, call_id)
+        born = NewEvent(0, unit.state_name, unit.state, unit.version, "applied", source, cause, call_id)
         self.events[seen.id].append(EventRow(seen.id, born, at))
         self._emit(unit.seen, unit.actions)
+        self._extras(unit)
 
     def write(self, unit: Unit) -> bool:
-        """Write a unit, all or nothing; returns whether its guards held: the machine's `rev`, its endings' claims."""
+        """Write a unit, all or nothing; returns whether its guards held: the machine's `rev`, its endings' claims.
+
+        Raises InvariantViolated.
+        """
         row = self.machines[unit.seen.id]
         ends = [self.actions.get(ending.id) for ending in unit.endings]
         mine = (
@@ -157,11 +204,13 @@ class Tables:
         )  # fmt: skip
         if row.rev != unit.seen.rev or not all(mine):
             return False
+        self._judged(unit)
         self._step(row, unit)
         self._remember(unit)
         self._end_timers(unit)
         self._end_actions(unit)
         self._emit(unit.seen, unit.actions)
+        self._extras(unit)
         return True
 
     def cancel(self, row: ActionRow, note: str | None) -> None:
@@ -177,6 +226,36 @@ class Tables:
             ended = row.finished_at or self.clock.now()
             made = AttemptRow(row.attempt, row.started_at, ended, outcome, error, late)
             self.attempts[row.id].setdefault(row.token, made)
+
+    def _judged(self, unit: Unit) -> None:
+        if self.judge is not None:
+            for each in (unit, *unit.born):
+                self.judge(each)
+
+    def _extras(self, unit: Unit) -> None:
+        """What a unit writes besides its machine: children, a state in its present shape, statements that nobody runs here."""
+        if unit.rebased is not None:
+            self._rebase(unit.seen.id, unit.rebased)
+        self.projected += unit.projected
+        for each in unit.births:
+            made = ActionId(unit.seen.id, each.seq, each.idx)
+            if each.child is not None:
+                self.insert(each.child, "spawn", None, str(made))
+            status = ActionStatus.COMPLETED if each.child is not None else ActionStatus.FAILED
+            row = ActionRow(
+                made, unit.seen.machine, unit.seen.key, "Spawn", each.version, each.payload, tracked=True, status=status,
+                queue=each.queue, priority=5, lane=None, timer=None, outcome=None, created_at=unit.seen.at,
+                run_at=unit.seen.at, finished_at=unit.seen.at, error=None if each.child is not None else text({"message": "the key is taken"}),
+            )  # fmt: skip
+            self.actions[made] = row
+            self.of_machine[unit.seen.id].append(row)
+
+    def _rebase(self, machine: UUID, now: Rebased) -> None:
+        self.snapshots[machine].append(now)
+        for row in self.of_machine[machine]:
+            armed = row.status in (ActionStatus.PENDING, ActionStatus.PUBLISHED)
+            if armed and row.timer == f"{STATE_TIMER}{now.before}":
+                row.timer = f"{STATE_TIMER}{now.state_name}"
 
     def _step(self, row: MachineRow, unit: Unit) -> None:
         at = unit.seen.at

@@ -18,7 +18,7 @@ from fsm_core.postgres.failures import typed
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping
 
-    from fsm_core.postgres.statements import Statement
+    from fsm_core.postgres.statements import Plain, Statement
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -29,7 +29,7 @@ Row = tuple[Any, ...]
 class Ask(Generic[R]):
     """One round trip: `statement` with `parameters`; `reads` makes the answer of its rows."""
 
-    statement: Statement
+    statement: Statement | Plain
     parameters: Mapping[str, object]
     reads: Callable[[list[Row]], R]
 

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
 
 from fsm_core.delivery.ports import Claimed, Move, Overdue, Published, Queue
-from fsm_core.errors import Busy
+from fsm_core.errors import Busy, MachineEnded
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row, run
 from fsm_core.postgres.flows.advance import one
+from fsm_core.postgres.flows.alone import alone
+from fsm_core.postgres.flows.operate import cancel_machine
 from fsm_core.postgres.own import Own
-from fsm_core.postgres.statements import machines, outbox, relay
+from fsm_core.postgres.statements import family, machines, outbox, relay
 from fsm_core.postgres.urls import engine_url, shown
 from fsm_core.types import ActionId, ActionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     import psycopg
 
-    from fsm_core.unit import Held, Seen, Unit
+    from fsm_core.births import Address
+    from fsm_core.delivery.ports import Deciding
+    from fsm_core.unit import Seen, Unit
 
 T = TypeVar("T")
 
@@ -35,6 +40,9 @@ KEEPALIVES = {
 
 LANES_A_PASS = 500
 """How many lanes one pass of admission looks at, as the statement has it."""
+
+CHILDREN_A_PASS = 100
+"""How many children one look at a machine's children cancels."""
 
 LOCK_WAIT = "200ms"
 """Far below deadlock_timeout (1 s): if our order of locks meets the application's, it is the worker that yields."""
@@ -102,7 +110,7 @@ class PostgresOutbox:
         """See `WorkerStore.write`."""
         return self._ask("write", params.write_many(units))
 
-    def write_alone(self, machine: UUID, decide: Callable[[Seen, Sequence[Held]], Unit]) -> bool:
+    def write_alone(self, machine: UUID, decide: Deciding) -> bool:
         """See `WorkerStore.write_alone`."""
 
         async def flow() -> bool:
@@ -112,13 +120,37 @@ class PostgresOutbox:
             if row is None:
                 return False
             held = await Ask(machines.INBOX, {"id": machine}, lambda rows: [params.held(r) for r in rows])
-            return bool(await params.write_many([decide(params.seen(row), held)]))
+            return await alone(partial(decide, params.seen(row), held), write_many, own=True)
 
         try:
             with self._own.connected("finish") as connection, connection.transaction():
                 return run(connection, self.schema, flow())
         except Busy:
             return False
+
+    def locate(self, addresses: Sequence[Address]) -> dict[Address, UUID]:
+        """See `WorkerStore.locate`."""
+        parameters = {"fsm": [fsm for fsm, _ in addresses], "key": [key for _, key in addresses]}
+
+        def reads(rows: list[Row]) -> dict[Address, UUID]:
+            return {(row[0], row[1]): row[2] for row in rows}
+
+        return self._ask("locate machines", Ask(family.LOCATE, parameters, reads))
+
+    def cancel_children(self, parent: UUID, note: str) -> bool:
+        """See `WorkerStore.cancel_children`."""
+        parameters = {"id": parent, "limit": CHILDREN_A_PASS}
+        children: list[Row] = self._ask("look for children", Ask(family.CHILDREN, parameters, list))
+        for fsm, key in children:
+            try:
+                with self._own.connected("cancel a child") as connection, connection.transaction():
+                    run(connection, self.schema, _flow(Ask(machines.LOCK_TIMEOUT, {"wait": LOCK_WAIT}, len)))
+                    run(connection, self.schema, cancel_machine(fsm, key, note))
+            except MachineEnded:
+                continue
+            except Busy:
+                return False
+        return len(children) < CHILDREN_A_PASS
 
     def mine(self, ids: Sequence[ActionId], tokens: Sequence[UUID]) -> dict[ActionId, ActionStatus]:
         """See `WorkerStore.mine`."""
@@ -251,6 +283,11 @@ class PostgresOutbox:
     def _ask(self, doing: str, ask: Ask[T]) -> T:
         with self._own.connected(doing) as connection:
             return run(connection, self.schema, _flow(ask))
+
+
+async def write_many(unit: Unit) -> bool:
+    """Write one unit by the statement for many: it finishes actions."""
+    return bool(await params.write_many([unit]))
 
 
 async def _flow(ask: Ask[T]) -> T:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fsm_core.postgres.ask import Ask, Row
+from fsm_core.postgres.statements import family
 from fsm_core.postgres.statements import machines as sql
+from fsm_core.rows import STATE_TIMER
 from fsm_core.types import ActionId, ActionRecord, ActionStatus, AttemptRecord, MachineStatus
 from fsm_core.unit import Held, Seen, Unit
 
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
     from fsm_core.rows import NewAction
 
-import msgspec
+_KEY_TAKEN = msgspec.json.encode({"message": "the key is taken"}).decode()
 
 _ACTION_COLUMNS = (
     "idx",
@@ -47,7 +51,7 @@ def seen(row: Row) -> Seen:
     return Seen(
         id=row[0], machine=row[1], key=row[2], version=row[3], status=MachineStatus(row[4]), state_name=row[5], state=row[6],
         seq=row[7], rev=row[8], inbox=row[9], at=utc(row[10]), created_at=utc(row[11]), updated_at=utc(row[12]),
-        ended_at=_utc_or_none(row[13]),
+        ended_at=_utc_or_none(row[13]), parent=row[17], parent_queue=row[18],
     )  # fmt: skip
 
 
@@ -86,6 +90,56 @@ def write_many(units: Sequence[Unit]) -> Ask[set[int]]:
         **_timers(units)
     }  # fmt: skip
     return Ask(sql.WRITE_MANY, parameters, lambda rows: {row[0] for row in rows})
+
+
+def spawn(unit: Unit) -> Ask[int]:
+    """Write the children of a unit and the rows that tell of them; the answer is how many were born."""
+    told = [(each, birth) for each in (unit, *unit.born) for birth in each.births]
+    causes = {
+        birth.child.seen.id: str(ActionId(each.seen.id, birth.seq, birth.idx))
+        for each, birth in told
+        if birth.child
+    }
+    rows = [(child, action) for child in unit.born for action in child.actions]
+    columns = ("version", *_ACTION_COLUMNS)
+    parameters: dict[str, object] = {
+        **_children(unit.born), "cause": [causes[child.seen.id] for child in unit.born],
+        "p_parent": [each.seen.id for each, _ in told], "p_seq": [b.seq for _, b in told], "p_idx": [b.idx for _, b in told],
+        "p_version": [b.version for _, b in told], "p_payload": [b.payload for _, b in told],
+        "p_status": [(ActionStatus.COMPLETED if b.child else ActionStatus.FAILED).value for _, b in told],
+        "p_queue": [b.queue for _, b in told], "p_error": [None if b.child else _KEY_TAKEN for _, b in told],
+        "p_at": [each.seen.at for each, _ in told],
+        "a_machine": [child.seen.id for child, _ in rows], "a_at": [child.seen.at for child, _ in rows],
+        **{f"a_{column}": [getattr(action, column) for _, action in rows] for column in columns},
+    }  # fmt: skip
+    return Ask(family.SPAWN, parameters, lambda answer: int(answer[0][0]))
+
+
+def _children(born: Sequence[Unit]) -> dict[str, object]:
+    return {
+        "id": [u.seen.id for u in born], "fsm": [u.seen.machine for u in born], "key": [u.seen.key for u in born],
+        "version": [u.version for u in born], "status": [u.status.value for u in born],
+        "state_name": [u.state_name for u in born], "state": [u.state for u in born], "parent": [u.seen.parent for u in born],
+        "parent_queue": [u.seen.parent_queue for u in born],
+        "at": [u.seen.at for u in born], "ended": [u.ended for u in born],
+    }  # fmt: skip
+
+
+def rebase(unit: Unit) -> Ask[int]:
+    """Write the state that an older version wrote in its present shape."""
+    now = unit.rebased
+    assert now is not None  # noqa: S101 - for mypy; the caller has asked
+    parameters: dict[str, object] = {
+        "id": unit.seen.id, "seq": now.seq, "version": now.version, "state_name": now.state_name, "state": now.state,
+        "before": f"{STATE_TIMER}{now.before}", "after": f"{STATE_TIMER}{now.state_name}",
+    }  # fmt: skip
+    return Ask(family.REBASE, parameters, len)
+
+
+def left_behind(rows: Sequence[NewAction]) -> dict[str, list[Any]]:
+    """The columns of the rows that a cancelled machine leaves, as arrays."""
+    columns = ("idx", "name", "version", "payload", "queue", "priority", "outcome")
+    return {f"n_{column}": [getattr(row, column) for row in rows] for column in columns}
 
 
 def _machine(unit: Unit) -> dict[str, object]:

@@ -13,17 +13,29 @@ from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run
 from fsm_core.postgres.base import Base, name_of
 from fsm_core.postgres.flows import advance as advancing
-from fsm_core.postgres.flows import look, operate
+from fsm_core.postgres.flows import audit, look, operate
 from fsm_core.postgres.flows import start as starting
+from fsm_core.postgres.flows.alone import Alone
 from fsm_core.postgres.own import Own
-from fsm_core.types import ActionId, ActionRecord, HistoryEntry, Key, MachineRecord, Snapshot, key_text
+from fsm_core.types import (
+    ActionId,
+    ActionRecord,
+    Decision,
+    HistoryEntry,
+    Key,
+    MachineRecord,
+    Snapshot,
+    key_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from uuid import UUID
 
     import psycopg
     from sqlalchemy import Engine
 
+    from fsm_core.audit import Diff, Log, Orphan
     from fsm_core.codec import Limits
     from fsm_core.machine import Machine
     from fsm_core.registry import AnyEffects, AnyMachine
@@ -79,14 +91,18 @@ class PostgresStore(Base):
 
         key: its name (None: a random UUID). state: the initial state (None: the machine's `initial`). session: the
         caller's transaction. Idempotent by key: if it is there already, nothing changes and `duplicate` is True.
-        Raises DefinitionError (no initial state), UnknownType, InvalidPayload, InvalidKey, Rejected (by `enter`).
+        Raises DefinitionError (no initial state), UnknownType, InvalidPayload, InvalidKey, Rejected (by `enter`), ChildExists.
         """
         name = self._started(machine, key)
         wait = self._lock_wait if session is None else None
-        flow = partial(
-            starting.start, starting.Birth(self.registry, machine, name, state, self._limits, wait)
-        )
-        return self._once(f"start {machine.name}/{name}", flow, session)
+        call = starting.Birth(self.registry, machine, name, state, self._limits, wait)
+        if session is not None:
+            return self._once(call.what, partial(starting.start, call, locked=True, own=False), session)
+        try:
+            return self._once(call.what, partial(starting.start, call, locked=False))
+        except Alone:
+            flow = partial(starting.start, call, locked=True)
+            return self._once(call.what, flow, opening=self._lock_timeout)
 
     def advance(
         self,
@@ -111,17 +127,46 @@ class PostgresStore(Base):
         call = self._call(machine, key, event, dedup_key, expected_seq)
         if session is not None:
             connection = joined.connection(session)
-            return self._run(connection, partial(advancing.advance, call, locked=True), call.what)
+            return self._run(connection, partial(advancing.advance, call, locked=True, own=False), call.what)
         for attempt in Retrying(**self._policy()):
             with attempt:
                 return self._advance_own(call)
         raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def preview(self, machine: Machine[S, E, A], key: Key, event: E) -> Decision[S, A]:
+        """What `advance` would decide now: the state after `event`, and the actions in order. Nothing is written or locked.
+
+        An event that would be held does nothing now: the state as it is, no actions. The decision is this event's own, without
+        what held events, results and timers make of it.
+        Raises what `advance` raises of a decision: MachineNotFound, UnknownType, InvalidPayload, Rejected, UnhandledEvent,
+        MachineEnded, InboxFull.
+        """
+        self.registry.add(machine)
+        text = key_text(key)
+        flow = partial(audit.dry_run, self.registry, machine.name, text, event, self._limits)
+        return self._once(f"preview {machine.name}/{text}", flow)
 
     def get(self, machine: Machine[S, E, A], key: Key) -> Snapshot[S]:
         """The machine now. Raises MachineNotFound, UnknownMachine (nobody here knows its version), InvalidPayload."""
         self.registry.add(machine)
         text = key_text(key)
         return self._once(f"get {machine.name}/{text}", partial(look.get, self.registry, machine.name, text))
+
+    def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
+        """The machine right after event `seq` (0: its birth), replayed from its log or the nearest snapshot.
+
+        Its status is `live` or `done`: an end from outside is no event.
+        Raises MachineNotFound, EventNotFound, ReplayFailed (an event does not replay on this code), UnknownMachine.
+        """
+        self.registry.add(machine)
+        flow = partial(audit.at, self.registry, machine.name, key_text(key), seq)
+        return self._once(f"state of {machine.name}/{key} at {seq}", flow, opening=audit.one_snapshot)
+
+    def diff(self, machine: Machine[S, E, A], key: Key, from_seq: int, to_seq: int) -> Diff[S]:
+        """How the states right after two events differ, and the actions emitted between. Raises as `state_at` does."""
+        self.registry.add(machine)
+        flow = partial(audit.between, self.registry, machine.name, key_text(key), from_seq, to_seq)
+        return self._once(f"diff {machine.name}/{key}", flow, opening=audit.one_snapshot)
 
     def history(self, machine: AnyMachine | str, key: Key) -> list[HistoryEntry]:
         """The machine's log from its birth, each event with its actions and their attempts. Raises MachineNotFound."""
@@ -163,21 +208,54 @@ class PostgresStore(Base):
         """One action with its attempts. Raises ActionNotFound."""
         return self._once("action", partial(look.action, action_id))
 
+    def log(self, machine: AnyMachine | str, key: Key) -> Log:
+        """Everything that is recorded of a machine, for `fsm_core.audit`. Raises MachineNotFound."""
+        return self._once(
+            "log", partial(audit.log, name_of(machine), key_text(key)), opening=audit.one_snapshot
+        )
+
+    def logs(
+        self, names: Sequence[str] | None = None, *, since: timedelta | None = None, after: UUID | None = None
+    ) -> list[Log]:
+        """The records of the next machines by id, a page of them, each of one moment; none: that was all.
+
+        names: of these machines only. since: only those changed in that time. after: the id of the last one that is known.
+        """
+        return self._once("logs", partial(audit.logs, names, since, after), opening=audit.one_snapshot)
+
+    def count(self, names: Sequence[str] | None = None, *, since: timedelta | None = None) -> int:
+        """How many machines `logs` goes through."""
+        return self._once("count", partial(audit.count, names, since))
+
+    def orphans(self, after: UUID | None = None, to: UUID | None = None) -> list[Orphan]:
+        """Rows that name a machine which does not exist, of ids after `after` and up to `to`."""
+        return self._once("orphans", partial(audit.orphans, after, to))
+
     def retry(self, action_ids: Sequence[ActionId]) -> list[ActionId]:
         """Put failed actions back with a fresh budget; a kept outcome is applied, not re-run. Returns those put back.
 
         With a single id: raises ActionNotFound, WrongStatus; then nothing changed.
         """
-        return self._once("retry", partial(operate.retry, action_ids), in_transaction=True)
+        return self._once("retry", partial(operate.retry, action_ids), opening=self._lock_timeout)
+
+    def restore(self, machine: Machine[S, E, A], key: Key) -> list[ActionId]:
+        """Write again what the outbox has lost, as `@machine.restore` and the log tell; returns those actions.
+
+        They keep the ids that they were emitted with, and their outcome is in doubt: a probe is asked first.
+        Raises MachineNotFound, DefinitionError (no `restore` for its state), UnknownMachine, ReplayFailed; nothing changed.
+        """
+        self.registry.add(machine)
+        flow = partial(audit.restore, self.registry, machine.name, key_text(key))
+        return self._once(f"restore {machine.name}/{key}", flow, opening=self._lock_timeout)
 
     def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """End a machine from outside; its open actions are cancelled. Returns how many. Raises MachineNotFound, MachineEnded."""
         flow = partial(operate.cancel_machine, name_of(machine), key_text(key), note)
-        return self._once("cancel", flow, in_transaction=True)
+        return self._once("cancel", flow, opening=self._lock_timeout)
 
     def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
         """Cancel one action; a late result is recorded, not applied. Raises ActionNotFound, WrongStatus."""
-        self._once("cancel", partial(operate.cancel_action, action_id, note), in_transaction=True)
+        self._once("cancel", partial(operate.cancel_action, action_id, note), opening=self._lock_timeout)
 
     # Doing
 
@@ -202,17 +280,20 @@ class PostgresStore(Base):
         flow: Callable[[], Coroutine[Ask[Any], Any, T]],
         session: joined.SyncTransaction | None = None,
         *,
-        in_transaction: bool = False,
+        opening: Callable[[], Coroutine[Ask[Any], Any, None]] | None = None,
     ) -> T:
-        """Run a flow that may be run again: on the caller's connection, or on our own with retries."""
+        """Run a flow that may be run again: on the caller's connection, or on our own with retries.
+
+        opening: what comes first in a transaction of its own; None: there is none, and each statement is by itself.
+        """
         if session is not None:
             return self._run(joined.connection(session), flow, what)
         for attempt in Retrying(**self._policy()):
             with attempt, self._own.connected(what) as connection:
-                if not in_transaction:
+                if opening is None:
                     return self._run(connection, flow, what)
                 with connection.transaction():
-                    self._run(connection, self._lock_timeout, what)
+                    self._run(connection, opening, what)
                     return self._run(connection, flow, what)
         raise AssertionError  # pragma: no cover - Retrying returns or raises
 

@@ -88,6 +88,7 @@ def _machines(metadata: MetaData) -> None:
         Column("rev", Integer, nullable=False),
         Column("inbox", Integer, nullable=False, server_default=text("0")),
         Column("parent", Uuid),
+        Column("parent_queue", Text),
         _time("created_at"),
         _time("updated_at"),
         _time("ended_at", nullable=True),
@@ -98,6 +99,7 @@ def _machines(metadata: MetaData) -> None:
         CheckConstraint("(status = 'unborn') = (state IS NULL)", name="machines_born_with_a_state"),
         CheckConstraint("(state IS NULL) = (state_name IS NULL)", name="machines_state_is_named"),
         CheckConstraint(f"(ended_at IS NOT NULL) = (status IN {ENDED})", name="machines_ended_when_ended"),
+        CheckConstraint("(parent IS NULL) = (parent_queue IS NULL)", name="machines_parent_has_a_queue"),
         *_is_object("machines", "state"),
         *_counts("machines", "seq", "rev", "inbox"),
         # Every decision rewrites the row; room on its page keeps the update HOT.

@@ -1,19 +1,26 @@
 """`check` finds what is declared and can never be right, and nothing else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Never
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Never
 
-from examples.door import door
-from examples.orders import orders
-from examples.orders_effects import effects
-from fsm_core import Effects, Failed, Machine, Rejected, To, Untracked
+import pytest
+
+from fsm_core import After, Cancel, Effects, Failed, Machine, Rejected, To, Untracked
 from fsm_core.check import Code, Finding, check
 from fsm_core.registry import AnyMachine
-from tests.core.worker import Busy, Foreign, Go, Idle, Over, Ring, State, Stop, Tell
+from fsm_core.types import ChildEnded, Spawn
+from tests.core.worker import Busy, Foreign, Go, Idle, Over, Ring, State, Stop, Tell, make
+
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py") if "= Machine(" in path.read_text())
 
 
 def declared(**options: object) -> AnyMachine:
-    """A machine with nothing to find: Idle, Busy until it has rung, Over. What `options` change is what is found."""
+    """A machine with nothing to find: Idle, Busy, Over, and nothing lasts. What `options` change is what is found."""
     given = {"states": State, "events": Go | Stop, "actions": Untracked[Tell], "final": Over, **options}
     m: AnyMachine = Machine("m", **given)  # type: ignore[arg-type]
 
@@ -23,6 +30,10 @@ def declared(**options: object) -> AnyMachine:
 
     @m.on
     def stop(state: Busy, event: Stop) -> Over:
+        return Over()
+
+    @m.timeout(after=60)
+    def late(state: Idle | Busy) -> Over:
         return Over()
 
     return m
@@ -37,23 +48,30 @@ def test_a_sound_machine_has_no_findings() -> None:
     assert check(declared(initial=Idle())) == ()
 
 
-def test_the_findings_of_the_examples_are_known() -> None:
-    """The door never hears of a failure, on purpose; a failed refund needs a person, as the orders say themselves."""
-    assert found(door) == [
-        (Code.DEAD_END, "door: state Disabled"),
-        (Code.UNHANDLED_FAILURE, "door: action NotifyIRC"),
-        (Code.UNHANDLED_FAILURE, "door: action CallThePolice"),
-    ]
-    assert [(f.code, f.place) for f in check(orders, effects)] == [
-        (Code.UNHANDLED_FAILURE, "orders: action Refund")
-    ]
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_finding_on_an_example_is_accepted_with_a_reason(name: str) -> None:
+    example = import_module(f"examples.{name}")
+    (machine,) = (value for value in vars(example).values() if isinstance(value, Machine))
+
+    assert [f for f in check(machine, effects_of(name, machine)) if f.accepted is None] == []
+
+
+def effects_of(name: str, machine: AnyMachine) -> "Effects[Any] | None":
+    """The effects that stand in the example, or in the file beside it."""
+    for module in (name, f"{name}_effects"):
+        if (FOLDER / f"{module}.py").exists():
+            known = getattr(import_module(f"examples.{module}"), "effects", None)
+            if known is not None:
+                assert known.machine is machine
+                return known
+    return None
 
 
 def test_a_state_to_which_nothing_leads_from_the_initial_one_is_found() -> None:
     m = declared(initial=Busy())
 
     assert check(m) == (
-        Finding(Code.UNREACHABLE, "m: state Idle", "no edge leads to it from the start (Busy)"),
+        Finding(Code.UNREACHABLE, "m: state Idle", "no edge leads to it from the start (Busy)", "Idle"),
     )
 
 
@@ -64,7 +82,7 @@ def test_without_an_initial_state_each_state_that_nothing_leads_to_is_a_start() 
     def back(state: Foreign, event: Go) -> Busy:
         return Busy()
 
-    assert check(m) == ()
+    assert found(m) == [(Code.WAITS_FOR_EVER, "m: state Foreign")]
 
 
 def test_without_an_initial_state_one_that_stands_alone_is_unreachable() -> None:
@@ -84,7 +102,7 @@ def test_states_in_a_circle_may_all_be_the_first() -> None:
     def back(state: Busy, event: Go) -> Idle:
         return Idle()
 
-    assert check(m) == ()
+    assert Code.UNREACHABLE not in dict(found(m))
 
 
 def test_a_fallback_leads_to_its_results_but_never_out_of_a_final_state() -> None:
@@ -103,6 +121,7 @@ def test_a_state_without_an_edge_that_is_not_final_is_a_dead_end() -> None:
             Code.DEAD_END,
             "m: state Over",
             "no edge takes an event there; if the machine ends in it, name it in final=",
+            "Over",
         ),
     )
 
@@ -129,7 +148,7 @@ def test_a_state_that_only_changes_its_fields_is_no_dead_end() -> None:
 
 def test_an_event_that_no_state_takes_is_found() -> None:
     assert check(declared(events=Go | Stop | Foreign)) == (
-        Finding(Code.UNHANDLED_EVENT, "m: event Foreign", "no state has an edge for it"),
+        Finding(Code.UNHANDLED_EVENT, "m: event Foreign", "no state has an edge for it", "Foreign"),
     )
 
 
@@ -141,7 +160,9 @@ def test_an_event_that_is_always_rejected_is_taken_by_nobody() -> None:
         raise Rejected
 
     assert check(m) == (
-        Finding(Code.UNHANDLED_EVENT, "m: event Foreign", "every edge that takes it always rejects"),
+        Finding(
+            Code.UNHANDLED_EVENT, "m: event Foreign", "every edge that takes it always rejects", "Foreign"
+        ),
     )
 
 
@@ -238,7 +259,7 @@ def test_a_tracked_action_without_an_effect_is_found_where_effects_are_given() -
     some: Effects[None] = Effects(m)
 
     assert check(m) == ()
-    assert check(m, some) == (Finding(Code.NO_EFFECT, "m: action Ring", "no effect runs it"),)
+    assert check(m, some) == (Finding(Code.NO_EFFECT, "m: action Ring", "no effect runs it", "Ring"),)
 
     @some.act
     def ring(action: Ring) -> None: ...
@@ -258,6 +279,278 @@ def test_a_machine_without_edges_is_all_dead_ends() -> None:
     assert found(Machine("m", states=Only, events=Go)) == [
         (Code.DEAD_END, "m: state Only"), (Code.UNHANDLED_EVENT, "m: event Go"),
     ]  # fmt: skip
+
+
+def waiting() -> AnyMachine:
+    """Idle goes on to Busy by itself; only Stop leads out of Busy, and nothing says for how long."""
+    m = make(events=Go | Stop | Foreign | Failed[Ring], initial=Idle())
+
+    @m.timeout(after=1)
+    def go(state: Idle) -> Busy:
+        return Busy()
+
+    @m.on
+    def stop(state: Busy, event: Stop) -> Over:
+        return Over()
+
+    return m
+
+
+def waits(machine: AnyMachine, effects: "Effects[None] | None" = None) -> list[str]:
+    return [f.subject for f in check(machine, effects) if f.code is Code.WAITS_FOR_EVER]
+
+
+def test_a_state_that_only_somebody_outside_can_move_waits_for_ever() -> None:
+    m = waiting()
+
+    (finding,) = (f for f in check(m) if f.code is Code.WAITS_FOR_EVER)
+
+    assert finding == Finding(
+        Code.WAITS_FOR_EVER,
+        "m: state Busy",
+        "only what comes from outside leads on (Stop): declare a timeout",
+        "Busy",
+    )
+
+
+def test_a_state_with_a_timeout_does_not_wait_for_ever() -> None:
+    for after in (timedelta(days=1), lambda _state: 60):
+        m = waiting()
+
+        @m.timeout(after=after)
+        def late(state: Busy) -> Over:
+            return Over()
+
+        assert waits(m) == []
+
+
+def test_a_timeout_that_always_rejects_moves_nothing() -> None:
+    m = waiting()
+
+    @m.timeout(after=1)
+    def late(state: Busy) -> Never:
+        raise Rejected
+
+    assert waits(m) == ["Busy"]
+
+
+def test_a_state_that_every_edge_keeps_is_lived_in_and_waits_for_nothing() -> None:
+    m = Machine("counter", states=Busy, events=Go)
+
+    @m.on
+    def count(state: Busy, event: Go) -> Busy:
+        return Busy(state.job + 1)
+
+    assert waits(m) == []
+
+
+def test_a_state_that_is_entered_with_a_timer_waits_for_it() -> None:
+    m = waiting()
+
+    @m.enter
+    def begin(state: Busy) -> list[After[Stop]]:
+        return [After(60, Stop())]
+
+    assert waits(m) == []
+
+
+def test_a_timer_from_before_is_not_known_to_be_set_still() -> None:
+    m = waiting()
+
+    @m.enter
+    def begin(state: Idle) -> list[After[Stop]]:
+        return [After(60, Stop())]
+
+    assert waits(m) == ["Busy"]
+
+
+def test_the_end_of_a_child_is_waited_for_where_one_was_spawned_before() -> None:
+    for spawns in (True, False):
+        m = make(events=Go | ChildEnded[Over], initial=Idle())
+
+        @m.timeout(after=1)
+        def go(state: Idle) -> Busy:
+            return Busy()
+
+        @m.on
+        def done(state: Busy, event: ChildEnded[Over]) -> Over:
+            return Over()
+
+        if spawns:
+
+            @m.enter
+            def begin(state: Idle) -> list[Spawn]:
+                return []
+
+        assert waits(m) == ([] if spawns else ["Busy"])
+
+
+def test_what_only_the_engine_can_send_is_not_said_to_come_from_outside() -> None:
+    m = waiting()
+
+    @m.on
+    def failed(state: Busy, event: Failed[Ring] | Foreign) -> Over:
+        return Over()
+
+    (message,) = (f.message for f in check(m) if f.code is Code.WAITS_FOR_EVER)
+
+    assert message == "only what comes from outside leads on (Stop, Foreign): declare a timeout"
+
+
+def test_a_timer_that_is_cancelled_brings_nothing() -> None:
+    m = waiting()
+
+    @m.enter
+    def begin(state: Busy) -> list[Cancel]:
+        return [Cancel("nap")]
+
+    assert waits(m) == ["Busy"]
+
+
+def test_an_edge_that_leaves_its_actions_open_may_start_a_timer() -> None:
+    m = waiting()
+
+    @m.on
+    def again(state: Busy, event: Go) -> To[Busy]:
+        return state
+
+    assert waits(m) == []
+
+
+def test_an_untracked_action_brings_nothing() -> None:
+    m = waiting()
+
+    @m.enter
+    def begin(state: Busy) -> list[Tell]:
+        return [Tell()]
+
+    assert waits(m) == ["Busy"]
+
+
+def test_an_action_is_waited_for_if_its_effect_may_bring_an_event_that_leads_on() -> None:
+    m = waiting()
+
+    @m.enter
+    def begin(state: Busy) -> list[Ring]:
+        return [Ring()]
+
+    silent, other, bringing = Effects(m), Effects(m), Effects(m)
+
+    @silent.act
+    def ring(action: Ring) -> None: ...
+
+    @other.act
+    def ring_back(action: Ring) -> list[Foreign] | None: ...
+
+    @bringing.act
+    def ring_and_stop(action: Ring) -> list[Go | Stop] | None: ...
+
+    assert waits(m) == []  # as long as nobody knows what it brings
+    assert waits(m, silent) == waits(m, other) == ["Busy"]
+    assert waits(m, bringing) == []
+
+
+def test_an_action_is_waited_for_where_its_failure_leads_on() -> None:
+    m = waiting()
+
+    @m.enter
+    def begin(state: Busy) -> list[Ring]:
+        return [Ring()]
+
+    @m.on
+    def failed(state: Busy, event: Failed[Ring]) -> Over:
+        return Over()
+
+    silent: Effects[None] = Effects(m)
+
+    @silent.act
+    def ring(action: Ring) -> None: ...
+
+    assert waits(m, silent) == []
+
+
+def test_an_action_from_before_is_waited_for_only_if_it_is_known_to_bring_an_event() -> None:
+    """Idle emits it, and Busy follows Idle: its own answer may have led there, unless an edge takes another one."""
+    m = waiting()
+
+    @m.enter
+    def begin(state: Idle) -> list[Ring]:
+        return [Ring()]
+
+    bringing: Effects[None] = Effects(m)
+
+    @bringing.act
+    def ring(action: Ring) -> Stop: ...
+
+    assert waits(m) == ["Busy"]
+    assert waits(m, bringing) == []
+
+
+def accepting(accept: Mapping[str, str]) -> tuple[Finding, ...]:
+    """What is found where Over is a dead end, and nobody takes Foreign."""
+    m = declared(final=None, events=Go | Stop | Foreign)
+    m.accepted = dict(accept)
+    return check(m)
+
+
+def test_a_finding_is_accepted_with_the_reason_given_beside_the_machine() -> None:
+    dead_end, event = accepting({"dead-end:Over": "it rests there"})
+
+    assert (dead_end.code, dead_end.accepted) == (Code.DEAD_END, "it rests there")
+    assert (event.code, event.accepted) == (Code.UNHANDLED_EVENT, None)
+
+
+def test_a_code_alone_accepts_all_of_its_findings_and_a_place_comes_first() -> None:
+    dead_end, event = accepting(
+        {"dead-end": "all of them", "unhandled-event": "later", "dead-end:Over": "this one"}
+    )
+
+    assert (dead_end.accepted, event.accepted) == ("this one", "later")
+
+
+@pytest.mark.parametrize(
+    ("accept", "said"),
+    [
+        ({"dead-end:Idle": "why"}, "nothing is found that it would accept; remove it"),
+        ({"unreachable-state": "why"}, "nothing is found that it would accept; remove it"),
+        ({"dead-end:over": "why"}, "nothing is found that it would accept; remove it"),
+        (
+            {"dead_end": "why"},
+            "there is no such code; the codes are unreachable-state, dead-end, waits-for-ever,",
+        ),
+        ({"stale-acceptance": "why"}, "there is no such code"),
+        ({"dead-end:Over": " "}, "it gives no reason"),
+    ],
+)
+def test_an_acceptance_that_accepts_nothing_is_itself_found(accept: dict[str, str], said: str) -> None:
+    *_, last = accepting(accept)
+
+    assert (last.code, last.place, last.accepted) == (
+        Code.STALE_ACCEPTANCE,
+        f"m: accept {next(iter(accept))!r}",
+        None,
+    )
+    assert last.message.startswith(said)
+
+
+def test_what_only_the_effects_can_tell_is_not_stale_without_them() -> None:
+    m = ringing(events=Go | Stop | Failed[Ring])
+    _take_failure(m, Busy)
+    some: Effects[None] = Effects(m)
+    m.accepted = {"no-effect:Ring": "another process runs it", "waits-for-ever": "never"}
+
+    assert check(m) == ()
+    accepted, stale = check(m, some)
+    assert (accepted.code, accepted.accepted) == (Code.NO_EFFECT, "another process runs it")
+    assert (stale.code, stale.subject) == (Code.STALE_ACCEPTANCE, "waits-for-ever")
+
+
+@pytest.mark.parametrize("unhandled", ["reject", "ignore", "defer"])
+def test_what_is_done_with_an_unhandled_event_is_no_excuse(unhandled: str) -> None:
+    """An event that is ignored or held in every state is as dead as one that is refused."""
+    m = declared(unhandled=unhandled, final=None, events=Go | Stop | Foreign)
+
+    assert found(m) == [(Code.DEAD_END, "m: state Over"), (Code.UNHANDLED_EVENT, "m: event Foreign")]
 
 
 def _take_failure(machine: AnyMachine, at: type) -> None:

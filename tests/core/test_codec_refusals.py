@@ -1,6 +1,9 @@
 """What JSON or jsonb cannot hold is refused by one typed error, before any database sees it."""
 
+import json
+import re
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from fsm_core.codec import Limits, decode, dump, encode, parse, read_input
 from fsm_core.errors import DefinitionError, InvalidPayload, PayloadTooLarge, Refused
 from fsm_core.machine import Machine
 from fsm_core.unions import Member
+from tests.core.payloads import BOMBS, COLLIDING, EVENTS, PRIME, SENT, TEXTS, Hashed, target
 from tests.core.shapes import Aliased, Listed, Model, Number, Open, Packed, Point, Root, Strict
 
 
@@ -153,19 +157,66 @@ def test_a_class_that_refuses_its_fields_refuses_the_payload() -> None:
         decode(Member(Strict), '{"n": -1}', "value")
 
 
-ADVERSARIAL = st.one_of(
-    st.text(max_size=200),
-    st.binary(max_size=200),
-    st.text(alphabet='{}[]":,0123456789.eE+-\\u0ntfaN \n', max_size=200),
-    st.tuples(st.sampled_from(["[", '{"a":', '["', "[{", '"\\']), st.integers(1, 100_000)).map(
-        lambda p: p[0] * p[1]
-    ),
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
-        max_leaves=20,
-    ).map(lambda tree: repr(tree).replace("'", '"').replace("None", "null")),
+@pytest.mark.parametrize("name", COLLIDING)
+def test_numbers_of_one_hash_are_refused_before_anything_hashes_them(name: str) -> None:
+    """Such a set takes time by the square of its size; the text is refused while it is still text."""
+    event = read_of(COLLIDING[name])
+
+    assert isinstance(event, InvalidPayload)
+    assert re.fullmatch(r"event Hashed holds \d{4} numbers of one hash", str(event))
+
+
+def test_numbers_that_only_look_alike_are_taken() -> None:
+    """One number a thousand times is one member, and a thousand large numbers have a thousand hashes."""
+    same, large = [str(PRIME)] * 1_000, [str(10**20 + n) for n in range(1_000)]
+
+    assert read_of(json.dumps({"decimals": same})) == Hashed(decimals=frozenset({Decimal(PRIME)}))
+    assert read_of(json.dumps({"decimals": large})) == Hashed(decimals=frozenset(map(Decimal, large)))
+
+
+def test_words_of_hexadecimal_letters_are_no_numbers() -> None:
+    words = [f"facade-decade-{n:010}-" for n in range(1_000)]
+
+    assert encode(Open(words), "value") == json.dumps({"value": words}, separators=(",", ":"))
+
+
+def read_of(text: str) -> object:
+    """The event Hashed that `text` holds, or how it was refused."""
+    try:
+        return read_input(target(), "event", "Hashed", text)
+    except Refused as refusal:
+        return refusal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"' + "k" * 60_000 + '": 1}',
+        '{"value": {"' + "k" * 60_000 + '": [[NaN]]}}',
+        '{"value": {"' + "k" * 60_000 + '": "\\u0000"}}',
+        "{" + ",".join(f'"key{n:05}":1' for n in range(4_500)) + "}",
+    ],
 )
+def test_a_refusal_does_not_repeat_the_payload(text: str) -> None:
+    """Its message goes into logs and answers."""
+    with pytest.raises(InvalidPayload) as caught:
+        read_input(target(), "event", "Open", text)
+
+    assert len(str(caught.value)) < 400
+
+
+def test_a_model_with_thousands_of_errors_only_counts_them() -> None:
+    """Writing each of them out takes longer than finding them."""
+    with pytest.raises(InvalidPayload, match=r"does not fit Either: 29700 validation errors$"):
+        read_input(target(), "event", "Either", json.dumps({"many": ["x"] * 9_900}))
+
+
+def test_the_size_is_looked_at_before_anything_else() -> None:
+    """What is over the limit is not even known to be UTF-8."""
+    with pytest.raises(PayloadTooLarge) as caught:
+        parse(b"\xff" * 70_000, "input")
+
+    assert caught.value.size == 70_000
 
 
 @settings(max_examples=2_000, derandomize=True, deadline=None, database=None)
@@ -173,7 +224,7 @@ ADVERSARIAL = st.one_of(
 @example('{"a":' * 13_000)
 @example('{"a": 1e400, "a": "\\ud800\\u0000"}')
 @example(b"\xff\xfe{}")
-@given(ADVERSARIAL)
+@given(TEXTS)
 def test_parsing_gives_a_value_or_refuses_and_nothing_else(text: str | bytes) -> None:
     """Whatever comes in: an object that encodes again to something equal, or InvalidPayload."""
     try:
@@ -210,3 +261,29 @@ def test_reading_input_gives_an_event_or_refuses_and_nothing_else(name: str, tre
     except Refused:
         return
     assert decode(m.events[name], encode(event, "event"), "event") == event
+
+
+@settings(max_examples=2_000, derandomize=True, deadline=None, database=None)
+@given(SENT)
+def test_whatever_is_sent_gives_an_event_or_one_refusal(sent: tuple[str, str | bytes]) -> None:
+    """As `fsm send` reads it. `python -m benchmarks fuzz` sends many more, and times each."""
+    check_one(*sent)
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_no_bomb_goes_off(bomb: str) -> None:
+    """Each one as each event."""
+    for name in EVENTS:
+        check_one(name, BOMBS[bomb])
+
+
+def check_one(name: str, text: str | bytes) -> None:
+    m = target()
+    try:
+        event = read_input(m, "event", name, text)
+        again = encode(
+            event, "event"
+        )  # a value that fits its type may still be too big when it is written out
+    except Refused:
+        return
+    assert decode(m.events[name], again, "event") == event

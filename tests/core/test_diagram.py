@@ -1,14 +1,18 @@
 """A picture shows what the signatures say: states, events, actions, and for an instance the path that it took."""
 
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from typing import Never
 
 import pytest
 
 from examples.door import door
 from examples.orders import orders
-from fsm_core import Failed, Rejected, To
+from fsm_core import After, Failed, Rejected, To
 from fsm_core.diagram import Arrow, Kind, Step, dot, draw, mermaid
 from fsm_core.registry import AnyMachine
+from fsm_core.types import ChildEnded, Send, Spawn
 from tests.core.worker import Busy, Go, Idle, Over, Ring, State, Stop, Tell, make
 
 
@@ -80,6 +84,59 @@ def test_actions_that_are_left_open_are_a_question_mark() -> None:
         return Busy()
 
     assert arrows(m) == [("Idle", "Go / ?", "Busy", Kind.EDGE)]
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (timedelta(days=1), "after 1 d"),
+        (timedelta(days=1, hours=12), "after 1 d 12 h"),
+        (90, "after 1 min 30 s"),
+        (0.5, "after 0.5 s"),
+        (timedelta(0), "after 0 s"),
+        (3600, "after 1 h"),
+        (lambda state: state.job, "after ?"),
+        (partial(max, 1), "after ?"),
+    ],
+)
+def test_a_state_timeout_says_how_long_the_state_lasts(
+    after: float | timedelta | Callable[[Busy], float], said: str
+) -> None:
+    """Where that depends on the state, no picture knows it."""
+    m = make()
+
+    @m.timeout(after=after)
+    def give_up(state: Busy) -> To[Over, Ring]:
+        return Over(), [Ring()]
+
+    assert arrows(m) == [("Busy", f"{said} / Ring", "Over", Kind.EDGE)]
+    assert f's_Busy -->|"{said} / Ring"| s_Over' in mermaid(draw(m))
+    assert f'"Busy" -> "Over" [label="{said} / Ring"]' in dot(draw(m))
+    assert [a.taken for a in draw(m, [Step("Timeout", "Busy", "Over")], "Over").arrows] == [True]
+
+
+def test_a_timeout_that_always_rejects_is_a_dashed_loop() -> None:
+    m = make()
+
+    @m.timeout(after=60)
+    def no(state: Busy) -> Never:
+        raise Rejected
+
+    assert arrows(m) == [("Busy", "rejects after 1 min", "Busy", Kind.REJECTS)]
+
+
+def test_built_in_actions_and_events_are_called_by_their_class() -> None:
+    m = make(events=Go | ChildEnded[Over])
+
+    @m.on
+    def work(state: Idle, event: Go) -> To[Busy, Spawn | Send | After[Go] | Ring]:
+        return Busy()
+
+    @m.on
+    def done(state: Busy, event: ChildEnded[Over]) -> Over:
+        return Over()
+
+    assert [row[1] for row in arrows(m)] == ["Go / Spawn | Send | After | Ring", "ChildEnded[Over]"]
 
 
 def test_an_edge_that_always_rejects_is_a_dashed_loop() -> None:

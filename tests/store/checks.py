@@ -50,6 +50,7 @@ CHECKS: dict[str, list[str]] = {
     "machines_born_with_a_state": _sets("machines", "status = 'unborn'", "state = NULL, state_name = NULL"),
     "machines_state_is_named": _sets("machines", "state_name = NULL", "state = NULL, status = 'unborn'"),
     "machines_ended_when_ended": _sets("machines", "status = 'done'", "ended_at = now()"),
+    "machines_parent_has_a_queue": _sets("machines", "parent = id", "parent_queue = 'q'"),
     "machines_address": _sets("machines", "key = 'same'"),
     **_payloads("machines", "state"),
     **_counts("machines", "seq", "rev", "inbox"),

@@ -18,9 +18,15 @@ def check(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Machines; without a name, all.")
     ] = None,
     *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what is accepted, with the reason; it does not count.")
+    ] = False,
     as_json: output.AsJson = False,
 ) -> None:
-    """Check machines by their signatures: what is declared and can never be right. Exit status 1 if there is any."""
+    """Check machines by their signatures: what is declared and can never be right. Exit status 1 if there is any.
+
+    What is meant is accepted beside the machine: Machine(..., accept={"dead-end:Disabled": "why"}).
+    """
     registry = known_machines(listed())
     chosen = _chosen(registry, names or ())
     findings = [
@@ -28,11 +34,12 @@ def check(
         for machine in chosen
         for found in find(machine, registry.effects(machine.name, machine.version))
     ]
+    shown = [found for found in findings if everything or found.accepted is None]
     if as_json:
-        output.document([documents.finding(found) for found in findings])
+        output.document([documents.finding(found) for found in shown])
     else:
-        output.findings(findings, machines=len(chosen))
-    if findings:
+        output.findings(shown, accepted=len(findings) - len(shown), machines=len(chosen))
+    if any(found.accepted is None for found in findings):
         raise typer.Exit(1)
 
 

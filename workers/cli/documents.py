@@ -98,8 +98,14 @@ def attempt(record: AttemptRecord) -> Document:
 
 
 def finding(found: Finding) -> Document:
-    """What `check` found. The values of `code` are a promise too."""
-    return {"code": found.code.value, "place": found.place, "message": found.message}
+    """What `check` found; `accepted` is the reason, or null. The values of `code` are a promise too."""
+    return {
+        "code": found.code.value,
+        "place": found.place,
+        "subject": found.subject,
+        "message": found.message,
+        "accepted": found.accepted,
+    }
 
 
 def duration(record: AttemptRecord) -> float | None:

@@ -132,12 +132,14 @@ def _took(attempt: AttemptRecord) -> str:
     return f"{took}  {attempt.error}" if attempt.error else took
 
 
-def findings(found: Sequence[Finding], *, machines: int) -> None:
-    """What `check` found, one in a line."""
+def findings(found: Sequence[Finding], *, accepted: int, machines: int) -> None:
+    """What `check` found, one in a line; how many more are `accepted` and not shown."""
     for finding in found:
-        line(f"{finding.code}  {finding.place}: {finding.message}")
+        reason = "" if finding.accepted is None else f" (accepted: {finding.accepted})"
+        line(f"{finding.code}  {finding.place}: {finding.message}{reason}")
     if not found:
-        line(f"no findings in {machines} machine{'' if machines == 1 else 's'}")
+        more = f", {accepted} accepted (see --all)" if accepted else ""
+        line(f"no findings in {machines} machine{'' if machines == 1 else 's'}{more}")
 
 
 def table(

@@ -6,6 +6,7 @@ the message says how much that was. With dedup keys the file can simply be sent 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from fsm_core.codec import DEFAULT_LIMITS, Limits, dump, parse, read_input
+from fsm_core.codec import DEFAULT_LIMITS, Limits, dump, encode, parse, read_input
 from fsm_core.errors import FsmError, InvalidPayload, PayloadTooLarge
-from workers.cli import documents, output
+from workers.cli import decisions, documents, output
 from workers.cli.address import Address, BadArgument, machine_address
 from workers.cli.session import machine_of, opened
 from workers.cli.start import described
 
 if TYPE_CHECKING:
     from fsm_core.postgres import PostgresStore
+    from fsm_core.registry import AnyMachine
     from fsm_core.types import Snapshot
 
 _HELD = " (held until it can be taken)"
@@ -51,14 +53,17 @@ def send(
     expected_seq: Annotated[
         int | None, typer.Option(min=0, metavar="SEQ", help="Refuse unless the machine is at this seq.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what it would do now: the state, and the actions.")
+    ] = False,
     as_json: output.AsJson = False,
 ) -> None:  # fmt: skip
     """Send an event to a machine, or with --file many events."""
     address = None if machine is None else machine_address(machine)
     if file is not None:
-        if event is not None or dedup_key is not None or expected_seq is not None:
+        if event is not None or dedup_key is not None or expected_seq is not None or dry_run:
             raise BadArgument(
-                "with --file, the events and their dedup keys are in the file, and there is no --expected-seq"
+                "with --file, the events and their dedup keys are in the file; there is no --expected-seq and no --dry-run"
             )
         _send_file(file, address, as_json=as_json)
         return
@@ -67,11 +72,33 @@ def send(
     with opened(machines=True) as store:
         known = machine_of(store, *address)
         value = read_input(known, "event", event, "{}" if payload is None else payload)
+        if dry_run:
+            _preview(store, known, address, value, as_json=as_json)
+            return
         now = store.advance(known, address.key, value, dedup_key=dedup_key, expected_seq=expected_seq)
     if as_json:
         output.document(documents.snapshot(now))
     else:
         output.line(described(documents.snapshot(now)) + _NOTES[now.duplicate, now.held])
+
+
+def _preview(
+    store: PostgresStore, known: AnyMachine, address: Address, event: object, *, as_json: bool
+) -> None:
+    before = store.get(known, address.key).state
+    decision = store.preview(known, address.key, event)
+    outcome = "applied" if known.takes(before, event) else "held" if known.unhandled == "defer" else "ignored"
+    state = {
+        "state_name": type(decision.state).__name__,
+        "state": json.loads(encode(decision.state, "state")),
+    }
+    if as_json:
+        actions = [decisions.action(action) for action in decision.actions]
+        output.document({"dry_run": True, "outcome": outcome, **state, "actions": actions})
+        return
+    output.line(f"{address} would be: {output.named(state['state_name'], state['state'])} ({outcome})")
+    for line in decisions.action_lines(decision.actions):
+        output.line(line)
 
 
 def _send_file(file: str, address: Address | None, *, as_json: bool) -> None:

@@ -7,19 +7,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from fsm_core.draft import Draft
 from fsm_core.errors import DedupMismatch, MachineNotFound, WrongSeq
 from fsm_core.inputs import Dedup, remembered
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
+from fsm_core.postgres.flows.alone import alone
 from fsm_core.postgres.statements import machines as sql
-from fsm_core.unit import Draft, Unit
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from fsm_core.births import Address
     from fsm_core.codec import Limits
     from fsm_core.registry import AnyMachine, Registry
     from fsm_core.types import Snapshot
+    from fsm_core.unit import Seen, Unit
 
 
 class Conflict(Exception):
@@ -55,8 +58,8 @@ class Call:
         return f"advance {self.machine.name}/{self.key}"
 
 
-async def advance(call: Call, *, locked: bool) -> Snapshot[Any]:
-    """Decide and write. `locked`: the caller is in a transaction; take the machine's lock first.
+async def advance(call: Call, *, locked: bool, own: bool = True) -> Snapshot[Any]:
+    """Decide and write. `locked`: we are in a transaction; take the machine's lock first. `own`: it is the store's.
 
     Raises MachineNotFound, the refusals of a decision, DedupMismatch, WrongSeq, StoreError, and Conflict if the guard
     failed: then nothing was written.
@@ -67,7 +70,8 @@ async def advance(call: Call, *, locked: bool) -> Snapshot[Any]:
     if row is None:
         raise MachineNotFound(call.machine.name, call.key)
     seen = params.seen(row)
-    draft = Draft(call.registry.machine(seen.machine, seen.version), seen, call.limits)
+    machine = call.registry.reader(seen.machine, seen.version)
+    draft = Draft(machine, seen, call.limits)
     if call.tried_at is not None and (found := await sought(call, draft)) is not None:
         return found
     dedup = remembered(call.machine, call.event, call.dedup_key, call.limits)
@@ -76,15 +80,41 @@ async def advance(call: Call, *, locked: bool) -> Snapshot[Any]:
     if call.expected_seq is not None and call.expected_seq != seen.seq:
         raise WrongSeq(call.expected_seq, seen.seq)
     draft.apply(call.event, call.source, call_id=call.id, dedup=dedup)
-    snapshot = draft.snapshot
-    if seen.inbox and draft.changed:
-        if not locked:
-            raise Conflict
-        draft.offer(await Ask(sql.INBOX, {"id": seen.id}, lambda rows: [params.held(r) for r in rows]))
-        for held, bug in draft.refused:
-            log.error("%s: a held %s could not be applied, it is held on", call.what, held.name, exc_info=bug)
+    waits = bool(seen.inbox and draft.changed)
+    if (waits or draft.unit.alone) and not locked:
+        raise Conflict
     call.tried_at = seen.seq + 1
-    if not await write(draft.unit):
+    if not (waits or draft.unit.alone):
+        if not await write(draft.unit):
+            raise Conflict
+        return draft.snapshot
+    return await _alone(call, machine, seen, dedup, own=own)
+
+
+async def _alone(
+    call: Call, machine: AnyMachine, seen: Seen, dedup: Dedup | None, *, own: bool
+) -> Snapshot[Any]:
+    """Under the lock: with what is held, with children and projections. Raises what a decision raises, and Conflict."""
+    held = (
+        await Ask(sql.INBOX, {"id": seen.id}, lambda rows: [params.held(r) for r in rows])
+        if seen.inbox
+        else []
+    )
+    snapshot: Snapshot[Any] | None = None
+
+    def decide(taken: frozenset[Address], *, offer: bool) -> Unit:
+        nonlocal snapshot
+        draft = Draft(machine, seen, call.limits, taken)
+        draft.apply(call.event, call.source, call_id=call.id, dedup=dedup)
+        snapshot = draft.snapshot
+        draft.follow()
+        if offer and draft.changed:
+            draft.offer(held)
+        for each, bug in draft.refused:
+            log.error("%s: a held %s could not be applied, it is held on", call.what, each.name, exc_info=bug)
+        return draft.unit
+
+    if not await alone(decide, write, own=own) or snapshot is None:
         raise Conflict
     return snapshot
 

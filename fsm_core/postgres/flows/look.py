@@ -7,26 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fsm_core.draft import Draft
 from fsm_core.errors import ActionNotFound, MachineNotFound
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import reads
-from fsm_core.types import ActionId, ActionRecord, AttemptRecord, HistoryEntry, MachineRecord, Snapshot
-from fsm_core.unit import Draft, Seen
+from fsm_core.types import (
+    ActionId,
+    ActionRecord,
+    AttemptRecord,
+    HistoryEntry,
+    MachineRecord,
+    MachineStatus,
+    Snapshot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
     from fsm_core.registry import Registry
+    from fsm_core.unit import Seen
 
 
 async def get(registry: Registry, name: str, key: str) -> Snapshot[Any]:
     """The machine now. Raises MachineNotFound, UnknownMachine (its version is not registered here), InvalidPayload."""
-    seen = await find(name, key)
-    return Draft(registry.machine(seen.machine, seen.version), seen).snapshot
+    seen = await find_born(name, key)
+    return Draft(registry.reader(seen.machine, seen.version), seen).snapshot
 
 
 async def find(name: str, key: str) -> Seen:
@@ -35,6 +44,14 @@ async def find(name: str, key: str) -> Seen:
     if row is None:
         raise MachineNotFound(name, key)
     return params.seen(row)
+
+
+async def find_born(name: str, key: str) -> Seen:
+    """The machine's row. Raises MachineNotFound, also if only a signal for it has come so far."""
+    seen = await find(name, key)
+    if seen.status is MachineStatus.UNBORN:
+        raise MachineNotFound(name, key)
+    return seen
 
 
 async def record(name: str, key: str) -> MachineRecord:

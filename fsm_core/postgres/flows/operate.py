@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsm_core.births import cancelled
 from fsm_core.errors import ActionNotFound, MachineEnded, WrongStatus
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask
@@ -49,10 +50,15 @@ async def cancel_action(wanted: ActionId, note: str) -> None:
 
 
 async def cancel_machine(name: str, key: str, note: str) -> int:
-    """End a machine and cancel its open actions. Returns how many. Raises MachineNotFound, MachineEnded; nothing changed."""
+    """End a machine and cancel its open actions; its children follow. Returns how many actions.
+
+    Raises MachineNotFound, MachineEnded; nothing changed.
+    """
     await Ask(sql.LOCK, {"fsm": name, "key": key}, len)
     seen = await find(name, key)
-    row = await Ask(sql.CANCEL, {"fsm": name, "key": key, "note": note}, one)
+    idx, children = await Ask(sql.BEFORE_CANCEL, {"id": seen.id, "seq": seen.seq}, lambda rows: rows[0])
+    left = params.left_behind(cancelled(seen, idx, note, children))
+    row = await Ask(sql.CANCEL, {"fsm": name, "key": key, "note": note, **left}, one)
     if row is None:
         seen = await find(name, key)
         raise MachineEnded(name, key, seen.status)

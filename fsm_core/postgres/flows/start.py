@@ -8,17 +8,22 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from fsm_core.births import Bounds, birth, uuid7
+from fsm_core.draft import Draft
 from fsm_core.errors import DefinitionError, MachineNotFound
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.advance import one
+from fsm_core.postgres.flows.alone import Alone, alone
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.types import MachineStatus, Snapshot
-from fsm_core.unit import Draft, Seen, birth
+from fsm_core.unit import Seen
 
 if TYPE_CHECKING:
+    from fsm_core.births import Address
     from fsm_core.codec import Limits
     from fsm_core.registry import AnyMachine, Registry
+    from fsm_core.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,19 @@ class Birth:
     state: object
     limits: Limits
     wait: str | None
-    id: UUID = field(default_factory=lambda: uuid7())  # noqa: PLW0108 - it is defined below
+    id: UUID = field(default_factory=lambda: new_id())  # noqa: PLW0108 - it is defined below
+
+    @property
+    def what(self) -> str:
+        """For messages: what was being done, and to which machine."""
+        return f"start {self.machine.name}/{self.key}"
 
 
-async def start(call: Birth) -> Snapshot[Any]:
+async def start(call: Birth, *, locked: bool, own: bool = True) -> Snapshot[Any]:
     """The new machine's snapshot, or with `duplicate=True` that of the one that is there already.
 
-    `state` None: the machine's `initial`. Raises DefinitionError (there is none), UnknownType, InvalidPayload,
-    Rejected (by `enter`), StoreError.
+    `state` None: the machine's `initial`. `locked`: we are in a transaction; `own`: it is the store's. Raises
+    DefinitionError (there is none), UnknownType, InvalidPayload, Rejected (by `enter`), ChildExists, StoreError, and Alone.
     """
     machine, key = call.machine, call.key
     chosen = machine.initial if call.state is None else call.state
@@ -57,8 +67,17 @@ async def start(call: Birth) -> Snapshot[Any]:
         id=call.id, machine=machine.name, key=key, version=machine.version, status=MachineStatus.UNBORN, state_name="",
         state="", seq=0, rev=0, inbox=0, at=at, created_at=at, updated_at=at, ended_at=None,  # type: ignore[arg-type]
     )  # fmt: skip
-    unit, snapshot = birth(machine, chosen, blank, call.limits)
-    if await params.start(unit, "call", uuid4(), call.wait):
+    unit, snapshot = birth(machine, chosen, blank, Bounds(call.limits))
+
+    async def write(given: Unit) -> bool:
+        return await params.start(given, "call", uuid4(), call.wait)
+
+    def decide(taken: frozenset[Address], *, offer: bool) -> Unit:  # noqa: ARG001 - nothing is held before a birth
+        return birth(machine, chosen, blank, Bounds(call.limits, taken))[0]
+
+    if unit.alone and not locked:
+        raise Alone
+    if await (alone(decide, write, own=own) if unit.alone else write(unit)):
         return snapshot
     # Somebody was quicker. The statement that waited for them cannot see them; this one can.
     row = await Ask(sql.READ_BIRTH, address, one)
@@ -69,22 +88,10 @@ async def start(call: Birth) -> Snapshot[Any]:
 
 def _there(call: Birth, row: Row) -> Snapshot[Any]:
     seen = params.seen(row)
-    found = Draft(call.registry.machine(seen.machine, seen.version), seen).snapshot
+    found = Draft(call.registry.reader(seen.machine, seen.version), seen).snapshot
     return replace(found, duplicate=seen.id != call.id)
 
 
-def uuid7() -> UUID:
-    """A UUID of version 7: 48 bits of milliseconds, then random. Made here: `ctx.id` is needed before the insert.
-
-    Source: RFC 9562, section 5.7.
-    """
-    stamp = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    value = (
-        (stamp & (1 << 48) - 1) << 80
-        | 0x7 << 76
-        | (random >> 68 & 0xFFF) << 64
-        | 0b10 << 62
-        | random & (1 << 62) - 1
-    )
-    return UUID(int=value)
+def new_id() -> UUID:
+    """A UUID of version 7, made here: `ctx.id` is needed before the insert."""
+    return uuid7(time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)))

@@ -30,6 +30,18 @@ class Statement:
         return _render(self.text, schema)
 
 
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A statement that is not ours: a projection's. It knows no schema of ours; its values are bound all the same."""
+
+    name: str
+    text: str
+
+    def on(self, _schema: str) -> str:
+        """The SQL as it is."""
+        return self.text
+
+
 def lock_object(schema: str) -> int:
     """The second half of the schema's advisory locks: a signed 32-bit hash of its name."""
     return int.from_bytes(crc32(schema.encode()).to_bytes(4), signed=True)

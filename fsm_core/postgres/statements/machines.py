@@ -11,7 +11,7 @@ READ = Statement(
     "read",
     """
 SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
-       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, d.key IS NOT NULL, d.seq, d.digest
+       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, d.key IS NOT NULL, d.seq, d.digest, m.parent, m.parent_queue
   FROM {s}.machines m LEFT JOIN {s}.dedup d ON d.machine_id = m.id AND d.key = %(dedup)s
  WHERE m.fsm = %(fsm)s AND m.key = %(key)s
 """,
@@ -22,7 +22,7 @@ READ_MANY = Statement(
     "read_many",
     """
 SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
-       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea
+       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue
   FROM {s}.machines m WHERE m.id = ANY (%(ids)s::uuid[])
 """,
 )
@@ -34,12 +34,15 @@ LOCK_ID = Statement("lock_id", "SELECT 1 FROM {s}.machines WHERE id = %(id)s FOR
 # How long an own transaction waits for a lock; '0' is for ever.
 LOCK_TIMEOUT = Statement("lock_timeout", "SELECT set_config('lock_timeout', %(wait)s, true)")
 
+# In our own transaction, after its projections: deferred constraints speak now and not at COMMIT.
+CONSTRAINTS_NOW = Statement("constraints_now", "SET CONSTRAINTS ALL IMMEDIATE")
+
 # Before a birth: the time, and the machine if it exists already (fsm = NULL: it does not). No lock. Index: machines_address.
 READ_BIRTH = Statement(
     "read_birth",
     """
 SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
-       clock_timestamp(), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea
+       clock_timestamp(), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue
   FROM (SELECT 1) one LEFT JOIN {s}.machines m ON m.fsm = %(fsm)s AND m.key = %(key)s
 """,
 )
@@ -234,20 +237,40 @@ UNION ALL SELECT NULL FROM {s}.inbox i WHERE i.machine_id = %(id)s AND i.call_id
 )
 
 # End a machine from outside: it and its open actions are cancelled; what runs is told by its heartbeat. Comes after LOCK: a
-# statement that waited itself would not see the actions of the one it waited for. Index: machines_address, actions_pkey.
+# statement that waited itself would not see the actions of the one it waited for. It leaves rows behind, so that its parent is
+# told and its children go with it. Index: machines_address, actions_pkey.
 CANCEL = Statement(
     "cancel",
     """
 WITH m AS (
   UPDATE {s}.machines SET status = 'cancelled', ended_at = clock_timestamp(), updated_at = greatest(clock_timestamp(), updated_at),
          rev = rev + 1
-   WHERE fsm = %(fsm)s AND key = %(key)s AND status IN ('live', 'unborn') AND state IS NOT NULL RETURNING id),
+   WHERE fsm = %(fsm)s AND key = %(key)s AND status IN ('live', 'unborn') AND state IS NOT NULL RETURNING id, seq),
 a AS (
   UPDATE {s}.actions t SET status = 'cancelled', finished_at = clock_timestamp(), note = %(note)s
     FROM m WHERE t.machine_id = m.id AND t.status IN ('blocked', 'pending', 'published', 'running') RETURNING t.lane),
+n AS (
+  INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, created_at, run_at, outcome)
+  SELECT m.id, m.seq, u.idx, u.name, u.version, u.payload::jsonb, true, 'pending', u.queue, u.priority, clock_timestamp(),
+         clock_timestamp(), u.outcome::jsonb
+    FROM m, unnest(%(n_idx)s::smallint[], %(n_name)s::text[], %(n_version)s::int[], %(n_payload)s::text[], %(n_queue)s::text[],
+                   %(n_priority)s::smallint[], %(n_outcome)s::text[])
+         AS u(idx, name, version, payload, queue, priority, outcome)
+  RETURNING 1),
 ring AS (
-  SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE lane IS NOT NULL)
+  SELECT CASE WHEN (EXISTS (SELECT 1 FROM a WHERE lane IS NOT NULL) OR EXISTS (SELECT 1 FROM n))
               AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
 SELECT m.id, (SELECT count(*) FROM a), (SELECT count(*) FROM ring) FROM m
+""",
+)
+
+# What a cancel must know: the next free place among the actions of the last event, and the queue to cancel its children by, if one still
+# lives. Under the machine's lock. Index: actions_pkey, machines_parent.
+BEFORE_CANCEL = Statement(
+    "before_cancel",
+    """
+SELECT coalesce((SELECT max(idx) + 1 FROM {s}.actions WHERE machine_id = %(id)s AND seq = %(seq)s), 0),
+       CASE WHEN EXISTS (SELECT 1 FROM {s}.machines WHERE parent = %(id)s AND ended_at IS NULL)
+            THEN coalesce((SELECT queue FROM {s}.actions WHERE machine_id = %(id)s AND name = 'Spawn' LIMIT 1), 'default') END
 """,
 )

@@ -1,0 +1,251 @@
+"""A unit in the making: it takes events one by one, in memory, and a refused event leaves nothing in it. Pure."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsm_core.births import AMPLE, Address, Bounds, address_of, births, context, farewell
+from fsm_core.codec import DEFAULT_LIMITS, Limits, decode_named, encode
+from fsm_core.decide import advance
+from fsm_core.errors import ChildExists, InboxFull, MachineEnded, Rejected, UnhandledEvent
+from fsm_core.inputs import Dedup
+from fsm_core.rows import STATE_TIMER, Moment, Written, state_timer, written
+from fsm_core.types import ENGINE_EVENTS, ActionId, Change, Failed, MachineStatus, Snapshot, Spawn
+from fsm_core.unit import Birth, Ending, Held, NewEvent, Rebased, Seen, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from fsm_core.machine import Machine
+    from fsm_core.types import Decision
+
+MAX_INBOX = 1000
+
+REFUSALS = (Rejected, UnhandledEvent, MachineEnded, InboxFull)
+"""How a machine says that an event comes too late or does not concern it."""
+
+
+_UNBORN = Failed(Spawn("", ""))
+
+
+class _After(NamedTuple):
+    """What follows from one decision."""
+
+    outbox: Written
+    births: list[Birth]
+    projected: list[object]
+    state_name: str
+    state: str
+    rebased: Rebased | None
+
+
+class Draft:
+    """A unit in the making for one machine. Every method that raises leaves the draft as it was.
+
+    taken: addresses that are known to be in use, so that no child can be born there.
+    """
+
+    def __init__(
+        self,
+        machine: Machine[Any, Any, Any],
+        seen: Seen,
+        limits: Limits = DEFAULT_LIMITS,
+        taken: frozenset[Address] = frozenset(),
+    ) -> None:
+        self.machine = machine
+        self.state: Any = decode_named(machine, "state", seen.state_name, seen.state, seen.version)
+        self.changed = False
+        self.refused: list[tuple[Held, Exception]] = []
+        self._limits = limits
+        self._taken = taken
+        self._unborn: list[Birth] = []
+        self._unit = Unit(seen, seen.version, seen.status, seen.state_name, seen.state, seen.seq)
+
+    @property
+    def unit(self) -> Unit:
+        """The unit so far."""
+        return self._unit
+
+    @property
+    def snapshot(self) -> Snapshot[Any]:
+        """The machine as it stands in the draft."""
+        unit = self._unit
+        updated = unit.seen.at if unit.events else unit.seen.updated_at
+        ended = unit.seen.ended_at or (unit.seen.at if unit.ended else None)
+        return Snapshot(
+            unit.seen.machine, unit.seen.key, unit.seen.id, unit.version, self.state, unit.seq, unit.status,
+            unit.seen.created_at, updated, ended, held=bool(unit.held) and not unit.events,
+        )  # fmt: skip
+
+    def apply(
+        self,
+        event: object,
+        source: str,
+        *,
+        cause: str | None = None,
+        call_id: UUID | None = None,
+        dedup: Dedup | None = None,
+    ) -> None:
+        """Take `event`: a new event of the log with its actions, or a held one under the policy "defer".
+
+        Raises MachineEnded, UnknownType, InvalidPayload, UnhandledEvent, Rejected, InboxFull, TransitionError, and
+        whatever the transition raises.
+        """
+        unit, machine = self._unit, self.machine
+        name = machine.event_name(event)
+        limits = AMPLE if isinstance(event, ENGINE_EVENTS) else self._limits
+        payload = encode(event, f"event {name}", limits)
+        if unit.ended and not machine.is_final(self.state):
+            raise MachineEnded(unit.seen.machine, unit.seen.key, unit.status)
+        taken = machine.takes(self.state, event)
+        if not taken and machine.unhandled == "defer":
+            self._hold(
+                Held(None, name, payload, machine.version, source, cause, dedup and dedup.key, call_id), dedup
+            )
+            return
+        seq = unit.seq + 1
+        decision = advance(machine, self.state, event, context(unit.seen, seq))
+        after = self._after(seq, event, decision)
+        # From here on nothing can fail: the draft changes whole or not at all.
+        outcome = "applied" if taken else "ignored"
+        unit.events.append(NewEvent(seq, name, payload, machine.version, outcome, source, cause, call_id))
+        if dedup is not None:
+            unit.dedup.append(dedup._replace(seq=seq))
+        self._step(decision, after)
+
+    def follow(self) -> None:
+        """What the events so far entail, as events of their own: children whose key was taken are told of.
+
+        A machine that refuses to hear has their rows to tell it. Raises what its transition raises else.
+        """
+        while self._unborn:
+            each = self._unborn.pop(0)
+            machine, key = address_of(each)
+            cause = str(ActionId(self._unit.seen.id, each.seq, each.idx))
+            with suppress(*REFUSALS):
+                self.apply(
+                    Failed(Spawn(machine, key), f"{machine}/{key} exists already"), "machine", cause=cause
+                )
+
+    def rebase(self) -> None:
+        """Write the state in the present shape, without an event, if an older version wrote it. Raises InvalidPayload."""
+        rebased = self._rebased()
+        if rebased is not None:
+            unit = self._unit
+            unit.rebased, unit.version = rebased, rebased.version
+            unit.state_name, unit.state = rebased.state_name, rebased.state
+
+    def _after(self, seq: int, event: object, decision: Decision[Any, Any]) -> _After:
+        """All that follows from a decision, computed before any of it is written down."""
+        machine, seen, state, rebased = self.machine, self._unit.seen, decision.state, self._rebased()
+        moment, last = Moment(seen.id, seq, seen.at), ActionId(seen.id, seq, len(decision.actions))
+        outbox = written(machine, moment, decision.actions, self._limits)
+        taken = self._taken | {(unit.seen.machine, unit.seen.key) for unit in self._unit.born}
+        children = births(machine, seen, moment, decision.actions, Bounds(self._limits, taken))
+        if any(each.child is None for each in children) and not machine.has_edge(_UNBORN):
+            raise ChildExists(*next(address_of(each) for each in children if each.child is None))
+        if type(state) is not type(self.state):
+            timer = state_timer(machine, last, state)
+            outbox.rows.extend([] if timer is None else [timer])
+            # By both of its names, if an older version set it: the row may still stand under that one's.
+            names = {machine.state_name(self.state), *([] if rebased is None else [rebased.before])}
+            outbox.cancelled.extend(f"{STATE_TIMER}{name}" for name in sorted(names))
+        if machine.is_final(state) and not self._unit.ended:
+            told = farewell(machine, seen, last, state)
+            outbox.rows.extend([] if told is None else [told])
+        changes = (
+            machine.projected(Change(seen.key, seq, seen.at, self.state, event, state))
+            if machine.projects
+            else []
+        )
+        name, json = machine.state_name(state), encode(state, "state", self._limits)
+        return _After(outbox, children, changes, name, json, rebased)
+
+    def _rebased(self) -> Rebased | None:
+        """The state before the unit's first event in the present shape, if an older version wrote it."""
+        seen, machine = self._unit.seen, self.machine
+        if seen.version == machine.version or self._unit.rebased is not None:
+            return self._unit.rebased
+        state = encode(self.state, "state", self._limits)
+        return Rebased(seen.seq, machine.version, seen.state_name, machine.state_name(self.state), state)
+
+    def _step(self, decision: Decision[Any, Any], after: _After) -> None:
+        unit, machine = self._unit, self.machine
+        unit.rebased = after.rebased
+        unit.seq += 1
+        self.changed = self.changed or after.state != unit.state or after.state_name != unit.state_name
+        unit.state_name, unit.state, unit.version = after.state_name, after.state, machine.version
+        if machine.is_final(decision.state):
+            unit.status = MachineStatus.DONE
+        self.state = decision.state
+        unit.births += after.births
+        self._unborn += [each for each in after.births if each.child is None]
+        unit.projected += after.projected
+        self._take(after.outbox)
+
+    def _take(self, outbox: Written) -> None:
+        """Timers that an earlier event of the same unit set may end here too: those rows were never written."""
+        unit = self._unit
+        unit.actions = [row for row in unit.actions if row.timer is None or row.timer not in outbox.cancelled]
+        unit.actions += outbox.rows
+        unit.cancelled += outbox.cancelled
+        if unit.ended:
+            unit.actions = [row for row in unit.actions if row.timer is None]
+
+    def offer(self, inbox: Sequence[Held]) -> None:
+        """Offer the held events again, oldest first, from the start after each one that changed the state.
+
+        One that is taken leaves the inbox. One whose transition has a bug stays there, and stands in `refused`. One that
+        its transition refuses (Rejected) stands in the log as ignored, with the reason: nothing accepted is lost without
+        a trace.
+        """
+        waiting = list(inbox)
+        while (held := next((h for h in waiting if self._wanted(h)), None)) is not None:
+            waiting.remove(held)
+            event = decode_named(self.machine, "event", held.name, held.payload, held.version)
+            known = None if held.dedup_key is None else Dedup(held.dedup_key, None, None)
+            try:
+                self.apply(event, held.source, cause=held.cause, call_id=held.call_id, dedup=known)
+            except Rejected as refusal:
+                self._record_refused(held, known, refusal.reason)
+            except Exception as bug:  # noqa: BLE001 - in the user's transition: this event waits on, the others need not
+                self.refused.append((held, bug))
+                continue
+            self.follow()
+            if held.pos is not None:
+                self._unit.taken.append(held.pos)
+
+    def _record_refused(self, held: Held, known: Dedup | None, reason: str) -> None:
+        unit = self._unit
+        unit.seq += 1
+        plain = (
+            reason.replace("\0", "").encode(errors="replace").decode()
+        )  # a reason may quote what the database refuses
+        unit.events.append(
+            NewEvent(unit.seq, *held[1:4], "ignored", held.source, held.cause, held.call_id, plain)
+        )
+        if known is not None:
+            unit.dedup.append(known._replace(seq=unit.seq))
+
+    def _wanted(self, held: Held) -> bool:
+        if self._unit.ended:
+            return False
+        return self.machine.takes(
+            self.state, decode_named(self.machine, "event", held.name, held.payload, held.version)
+        )
+
+    def finish(self, ending: Ending) -> None:
+        """The unit also finishes this action."""
+        self._unit.endings.append(ending)
+
+    def _hold(self, held: Held, dedup: Dedup | None) -> None:
+        unit = self._unit
+        if unit.ended:
+            raise UnhandledEvent(unit.seen.machine, unit.state_name, held.name)
+        if unit.seen.inbox + len(unit.held) >= MAX_INBOX:
+            raise InboxFull(MAX_INBOX)
+        unit.held.append(held)
+        if dedup is not None and dedup.digest is not None:
+            unit.dedup.append(dedup)
