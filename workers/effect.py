@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from fsm_core.codec import decode_named
-from fsm_core.delivery.attempt import Overdue, attempted, within
+from fsm_core.delivery.attempt import Overdue, attempted, present, within
 from fsm_core.delivery.outcome import Outcome, Result, raised, timed_out
 from fsm_core.effects import Attempt, Effect
 from fsm_core.errors import UnknownMachine, UnknownType
@@ -85,12 +84,12 @@ class Runner:
         effects = self._registry.effects(claimed.machine, claimed.version)
         if effects is None:
             raise UnknownMachine(f"{claimed.machine} (with effects)", claimed.version, self._registry.names())
+        claimed, action = present(machine, claimed)
         effect = effects.effect(claimed.action)
         if effect is None:
             raise UnknownType(
                 claimed.machine, "action with an effect here", claimed.action, tuple(machine.actions)
             )
-        action = decode_named(machine, "action", claimed.action, claimed.payload, claimed.version)
         run = Run(
             claimed, effect, time.monotonic() + self._patience(effects, claimed, effect).total_seconds()
         )

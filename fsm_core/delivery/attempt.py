@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from fsm_core.codec import decode_named, encode
 from fsm_core.delivery.outcome import Outcome, raised, returned, used_up
 from fsm_core.effects import NotDone, results
 
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 
 class Overdue(Exception):
     """The attempt's own timeout, told apart from a TimeoutError of the effect's."""
+
+
+def present(machine: AnyMachine, claimed: Claimed) -> tuple[Claimed, object]:
+    """The action of a claim, and the claim as `machine` would have written it: an older version's is upcast.
+
+    Raises UnknownType, InvalidPayload: nobody here can read it.
+    """
+    action = decode_named(machine, "action", claimed.action, claimed.payload, claimed.version)
+    if claimed.version == machine.version:
+        return claimed, action
+    name = machine.action_name(action)
+    payload = encode(action, f"action {name}")
+    return claimed._replace(action=name, payload=payload, version=machine.version), action
 
 
 def attempted(

@@ -7,8 +7,7 @@ import logging
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from fsm_core.codec import decode_named
-from fsm_core.delivery.attempt import Overdue, attempted, within
+from fsm_core.delivery.attempt import Overdue, attempted, present, within
 from fsm_core.delivery.outcome import Outcome, raised, timed_out, unknown
 from fsm_core.effects import Attempt, Effect
 from fsm_core.errors import FsmError
@@ -55,15 +54,17 @@ class Runner:
 
     def run(self, claimed: Claimed) -> Outcome:
         """Run one attempt to its end; returns what came of it."""
-        machine = self._registry.reader(claimed.machine, claimed.version)
         effects = self._registry.effects(claimed.machine, claimed.version)
-        effect = None if effects is None else effects.effect(claimed.action)
-        if effects is None or effect is None:
+        if effects is None:
             return unknown(claimed, f"no effect here runs {claimed.action}")
+        machine = self._registry.reader(claimed.machine, claimed.version)
         try:
-            action = decode_named(machine, "action", claimed.action, claimed.payload, claimed.version)
+            claimed, action = present(machine, claimed)
         except FsmError as error:
             return unknown(claimed, f"nobody here can run it: {error}")
+        effect = effects.effect(claimed.action)
+        if effect is None:
+            return unknown(claimed, f"no effect here runs {claimed.action}")
         try:
             return self._attempt(machine, effects, effect, claimed, action)
         except Overdue:
@@ -76,8 +77,14 @@ class Runner:
     def ended_by_the_clock(self, claimed: Claimed) -> Outcome | None:
         """That the attempt timed out, if the clock went past its deadline while it ran; else None."""
         effects = self._registry.effects(claimed.machine, claimed.version)
-        effect = None if effects is None else effects.effect(claimed.action)
-        if effect is None or claimed.started_at is None or not claimed.tracked:
+        if effects is None or claimed.started_at is None or not claimed.tracked:
+            return None
+        try:
+            now, _ = present(effects.machine, claimed)
+        except FsmError:
+            return None
+        effect = effects.effect(now.action)
+        if effect is None:
             return None
         late = self._clock.now() >= claimed.started_at + effect.timeout
         return timed_out(effect.retry, claimed, effect.timeout) if late else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, Executable
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
@@ -20,7 +20,7 @@ def ask(statement: object) -> Ask[int]:
     Raises TransitionError: it is no statement, or leaves a value to a default of Python's, which would be no part of the
     change (`server_default` is the database's, and is fine).
     """
-    if not isinstance(statement, ClauseElement):
+    if not (isinstance(statement, ClauseElement) and isinstance(statement, Executable)):
         raise TransitionError(f"a projection gave {type(statement).__name__}, no SQLAlchemy statement")
     compiled = statement.compile(dialect=_DIALECT)
     if not isinstance(compiled, SQLCompiler):
