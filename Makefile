@@ -24,6 +24,10 @@ demo: $(STAMP) ## the door and a hundred orders, on a real Postgres, Valkey and 
 test: $(STAMP) ## every test, on real servers (or on DATABASE_URL and BROKER_URL)
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: bench
+bench: $(STAMP) ## the benchmarks, beside their peers (one of them: make bench ARGS=codec)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: check
 check: $(STAMP) ## lint, format, types and the floors
 	$(BIN)/python -m ruff check .

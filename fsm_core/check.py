@@ -6,18 +6,13 @@ A finding that is meant is accepted beside the machine, with a reason: `Machine(
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from types import NoneType
-from typing import TYPE_CHECKING, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, NamedTuple
 
-from fsm_core.effects import Attempt, NotDone
-from fsm_core.errors import DefinitionError
 from fsm_core.reach import moves, reachable, starts
-from fsm_core.signature import emitted, read
+from fsm_core.signature import emitted
 from fsm_core.types import TIMERS, ChildEnded, Failed, Spawn, Timeout
-from fsm_core.unions import members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -183,25 +178,7 @@ def _brings(machine: AnyMachine, effects: AnyEffects | None, action: Member) -> 
     effect = None if effects is None else effects.effect(action.name)
     if effect is None:
         return None
-    try:
-        returns = read(effect.function, what="effect", takes=1, extra=Attempt).returns
-        return frozenset(_events_in(returns, action.name))
-    except DefinitionError:  # names of a function that has returned; they could be read when it was declared
-        return None
-
-
-def _events_in(returns: object, where: str) -> Iterator[object]:
-    """The keys of the events that `Event | list[Event] | None` names."""
-    if get_origin(returns) in (list, tuple, Sequence):
-        for element in get_args(returns):
-            yield from _events_in(element, where) if element is not Ellipsis else ()
-    elif (alias := getattr(returns, "__value__", None)) is not None:
-        yield from _events_in(alias, where)
-    elif len(parts := get_args(returns)) > 1:
-        for part in parts:
-            yield from _events_in(part, where)
-    elif returns not in (None, NoneType, NotDone):
-        yield from (member.key for member in members(returns, where))
+    return frozenset(member.key for member in effect.brings)
 
 
 def _unhandled_events(machine: AnyMachine, label: str) -> Iterator[Finding]:

@@ -1,20 +1,25 @@
 """Pictures of a machine: its signatures as a graph, and the graph as mermaid or dot text. Pure; runs no transition.
 
 An arrow says `Event / Action | Other`: what comes, and what its function may emit; `?` stands for actions that `To[S]`
-leaves open. A state says what entering it may emit. For one instance, the arrows and states of its path are highlighted.
+leaves open. A state timeout says `after 1 d`, or `after ?` where it depends on the state. A state says what entering it may
+emit. For one instance, the arrows and states of its path are highlighted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fsm_core.edges import constant
 from fsm_core.reach import starts
 from fsm_core.signature import emitted
+from fsm_core.types import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import timedelta
 
     from fsm_core.edges import Edge
     from fsm_core.registry import AnyMachine
@@ -129,12 +134,32 @@ def _states(machine: AnyMachine, steps: frozenset[Step], current: str | None) ->
 
 def _edges(machine: AnyMachine, steps: frozenset[Step]) -> Iterator[Arrow]:
     for state, event, edge in _pairs(machine, fallback=False):
+        what = event.name if event.cls is not Timeout else _lasts(machine, state)
         if not edge.result.states:
-            yield Arrow(state.name, state.name, (f"rejects {event.name}",), Kind.REJECTS)
+            yield Arrow(state.name, state.name, (f"rejects {what}",), Kind.REJECTS)
         for after in edge.result.states:
             taken = Step(event.name, state.name, after.name) in steps
-            label = (_says(event.name, edge.result.actions),)
+            label = (_says(what, edge.result.actions),)
             yield Arrow(state.name, after.name, label, taken=taken)
+
+
+def _lasts(machine: AnyMachine, state: Member) -> str:
+    """How a picture calls the timeout of a state."""
+    timeouts = machine.timeouts
+    after = timeouts[state.cls].after
+    if isinstance(after, partial) and after.func is constant:
+        return f"after {spelled(after.args[0])}"
+    return "after ?"
+
+
+def spelled(span: timedelta) -> str:
+    """`1 d 12 h`, `90 s` as `1 min 30 s`, `0.5 s`."""
+    left = span.total_seconds()
+    parts = []
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        whole, left = divmod(left, seconds)
+        parts += [f"{whole:.0f} {unit}"] if whole else []
+    return " ".join([*parts, f"{left:g} s"] if left or not parts else parts)
 
 
 def _pairs(machine: AnyMachine, *, fallback: bool) -> Iterator[tuple[Member, Member, Edge]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, cast, get_args, 
 from fsm_core.errors import DefinitionError
 from fsm_core.retry import Retry
 from fsm_core.signature import place, read
-from fsm_core.unions import members
+from fsm_core.unions import Member, members
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -69,6 +69,8 @@ class Effect:
     retry: Retry
     timeout: timedelta
     action: str
+    brings: tuple[Member, ...] = ()
+    """The events that it may return, by its signature."""
 
 
 class Effects(Generic[R]):
@@ -159,7 +161,7 @@ class Effects(Generic[R]):
     ) -> None:
         signature = read(function, what=what, takes=1, extra=Attempt)
         where = f"machine {self.machine.name!r}: {what} {signature.place}"
-        self._check_results(signature.returns, where, probe=table is self._probes)
+        brings = self._events(signature.returns, where, probe=table is self._probes)
         for member in members(signature.hints[0], where):
             declared = self.machine.actions.get(member.name)
             if declared is None or declared.cls is not member.cls:
@@ -167,9 +169,13 @@ class Effects(Generic[R]):
             if (other := table.get(member.name)) is not None:
                 raise DefinitionError(f"{where}: {member.name} has a {what} already: {place(other.function)}")
             is_async = inspect.iscoroutinefunction(function)
-            table[member.name] = Effect(function, signature.context, is_async, retry, timeout, member.name)
+            table[member.name] = Effect(
+                function, signature.context, is_async, retry, timeout, member.name, brings
+            )
 
-    def _check_results(self, returns: object, where: str, *, probe: bool) -> None:
+    def _events(self, returns: object, where: str, *, probe: bool) -> tuple[Member, ...]:
+        """The events that the result names. Raises DefinitionError: one that the machine does not declare, or the engine's."""
+        found: dict[object, Member] = {}
         for part in _alternatives(returns):
             if part in (None, NoneType) or (probe and part is NotDone):
                 continue
@@ -180,6 +186,8 @@ class Effects(Generic[R]):
                     )
                 if member.key not in {m.key for m in self.machine.events.values()}:
                     raise DefinitionError(f"{where}: {member.name} is no declared event of the machine")
+                found[member.key] = member
+        return tuple(found.values())
 
 
 class _Act(Generic[R]):

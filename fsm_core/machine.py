@@ -10,6 +10,7 @@ from fsm_core.declared import Declared
 from fsm_core.edges import (
     Edge,
     Entry,
+    StateTimeout,
     Upcaster,
     by_name,
     check_failed,
@@ -92,6 +93,7 @@ class Machine(Generic[S, E, A]):
         self._declared = Declared(self)
         self._tables = self._declared.tables
         self._frozen = False
+        self.emittable = frozenset({*self._declared.action_types, *BUILT_IN})
         check_failed(self.events, self.actions, here)
         if initial is not None and type(initial) not in self._declared.state_types:
             raise DefinitionError(f"{here}: initial= is a {described(initial)}, no declared state")
@@ -218,9 +220,14 @@ class Machine(Generic[S, E, A]):
             self._freeze()
         return self._tables.entries
 
+    @property
+    def timeouts(self) -> Mapping[type, StateTimeout]:
+        """Class of a state -> how long it may last."""
+        return self._tables.timeouts
+
     def emits(self, action: object) -> bool:
         """Whether the action may be emitted: one of the machine's own, or a built-in one."""
-        return type(action) in self._declared.action_types or type(action) in BUILT_IN
+        return type(action) in self.emittable
 
     def state_timeout(self, state: object) -> timedelta | None:
         """How long `state` may last, if it declares a timeout. Raises what the `after` function raises."""

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeGuard, 
 
 import msgspec
 
-from fsm_core.audit.steps import GENEROUS, nearest, state_at, steps
+from fsm_core.audit.replaying import GENEROUS, nearest, state_at, steps
 from fsm_core.codec import decode_named, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fsm_core.audit.log import Log
-    from fsm_core.audit.steps import Reader
+    from fsm_core.audit.replaying import Reader
     from fsm_core.registry import AnyMachine
     from fsm_core.types import Snapshot
 

@@ -8,10 +8,10 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsm_core.audit.beginning import beginning
 from fsm_core.audit.compare import canonical
+from fsm_core.audit.known import beginning
 from fsm_core.audit.outbox import Outbox, canonical_action, is_open, restored
-from fsm_core.audit.steps import MISSING, based, steps
+from fsm_core.audit.replaying import MISSING, based, rebased, steps
 from fsm_core.codec import decode_named
 from fsm_core.errors import FsmError, ReplayFailed
 from fsm_core.types import MachineStatus
@@ -19,7 +19,7 @@ from fsm_core.types import MachineStatus
 if TYPE_CHECKING:
     from fsm_core.audit.log import Base, Log
     from fsm_core.audit.outbox import Mismatch
-    from fsm_core.audit.steps import Reader, Step
+    from fsm_core.audit.replaying import Reader, Step
     from fsm_core.registry import Registry
     from fsm_core.unit import Seen
 
@@ -159,7 +159,9 @@ class _Check:
 
     def _snapshots(self, step: Step) -> None:
         for base in self._log.snapshots:
-            if base.seq == step.entry.seq and not self._equal(step.after, base):
+            # One of another version is what an upcast made then: it is a fact, not something that follows.
+            own = (base.seq, base.version) == (step.entry.seq, step.after.version)
+            if own and not self._equal(step.after, base):
                 self._find(
                     Code.STATE,
                     base.seq,
@@ -169,8 +171,8 @@ class _Check:
     def _row(self, made: Seen, *, ended_before: bool) -> None:
         """The machine's row against what the log makes of it."""
         seen = self._log.seen
-        rebased = any((base.seq, base.version) == (seen.seq, seen.version) for base in self._log.snapshots)
-        if seen.version != made.version and not rebased:
+        made = rebased(self._log, made, seen.version)
+        if seen.version != made.version:
             self._find(
                 Code.VERSION,
                 seen.seq,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsm_core.audit.beginning import beginning
 from fsm_core.audit.compare import canonical
+from fsm_core.audit.known import beginning
 from fsm_core.audit.outbox import canonical_action, emissions, is_open, is_own
-from fsm_core.audit.steps import GENEROUS, steps
+from fsm_core.audit.replaying import GENEROUS, steps
 from fsm_core.codec import decode_named
 from fsm_core.errors import DefinitionError, ReplayFailed, UnknownMachine
 from fsm_core.rows import MAX_ACTIONS, Moment, NewAction, written
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fsm_core.audit.log import Log
-    from fsm_core.audit.steps import Step
+    from fsm_core.audit.replaying import Step
     from fsm_core.registry import AnyMachine, Registry
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsm_core.audit.beginning import beginning
 from fsm_core.audit.compare import FieldChange, of_states
+from fsm_core.audit.known import beginning
 from fsm_core.audit.outbox import Mismatch, Outbox, shown
-from fsm_core.audit.steps import steps
+from fsm_core.audit.replaying import steps
 from fsm_core.codec import decode_named
 from fsm_core.errors import FsmError, ReplayFailed
 
 if TYPE_CHECKING:
     from fsm_core.audit.log import Log
-    from fsm_core.audit.steps import Step
+    from fsm_core.audit.replaying import Step
     from fsm_core.registry import Registry
 
 

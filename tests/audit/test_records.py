@@ -1,18 +1,18 @@
 """`fsck`: a sound record has no findings, and each thing that can be wrong with one is found, once, where it is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from examples.door import SEVEN, door
-from fsm_core import ActionStatus, MachineStatus
-from fsm_core.audit import Base, Code, Log, fsck
+from fsm_core import ActionStatus, After, Cancel, Machine, MachineStatus, To
+from fsm_core.audit import Base, Code, Log, fsck, state_at
 from fsm_core.memory import MemoryStore
 from fsm_core.registry import AnyMachine, Registry
-from tests.audit.fetching import Go, Got, Nag, Stop, build, effects, fetching
+from tests.audit.fetching import Go, Got, Nag, Over, Stop, build, effects, fetching
 from tests.store.machines import Manned, Open, Retire, Serve, desk
 
 HOUR = timedelta(hours=1)
@@ -188,6 +188,8 @@ def test_an_event_that_does_not_replay_is_found_with_its_reason() -> None:
     assert found(log, build(refuses="y")) == [(Code.REPLAY, 2)]
     assert said(log, build(refuses="y")) == "Go: Rejected: no y today"
     assert said(entry(log, 3, name="Gone")).startswith("Gone: UnknownType")
+    held = entry(lived(Open(), machine=desk), 1, name="Serve", payload='{"name": "ann"}')
+    assert said(held, desk) == "Serve: no edge takes it; it would be held"
     assert said(entry(log, 3, outcome="ignored")) == "Nag: it is recorded as ignored, and would be applied"
 
 
@@ -242,8 +244,8 @@ def test_a_timer_that_is_not_as_set_is_found(name: str, columns: dict[str, Any],
     assert said(row(lived(Go("x")), name, **columns)).startswith(message)
 
 
-def test_a_missing_row_is_found_and_a_timer_that_never_was_one_is_not() -> None:
-    """A timer that ends in the unit that set it was never written; one that ended later has a row."""
+def test_a_missing_row_is_found() -> None:
+    """Of every event that emitted it; a timer's, too."""
     log = lived(Go("x"), Nag())
 
     assert found(without(log, "Tell")) == [(Code.ACTION, 1), (Code.ACTION, 2)]
@@ -252,6 +254,84 @@ def test_a_missing_row_is_found_and_a_timer_that_never_was_one_is_not() -> None:
         said(without(log, "Timeout"))
         == '1.3: the timer Timeout {"state":"Busy"} was set, and there is no such row'
     )
+
+
+@dataclass(frozen=True)
+class Up:
+    pass
+
+
+@dataclass(frozen=True)
+class Down:
+    pass
+
+
+@dataclass(frozen=True)
+class Lie:
+    pass
+
+
+@dataclass(frozen=True)
+class Rise:
+    pass
+
+
+def sleeper() -> AnyMachine:
+    """A machine that holds what comes too early, and sets timers when it lies down."""
+    made = Machine(
+        "sleeper",
+        states=Up | Down | Over,
+        events=Lie | Rise | Stop,
+        initial=Up(),
+        final=Over,
+        unhandled="defer",
+    )
+
+    @made.on
+    def lie(_state: Up, _event: Lie) -> To[Down, After]:
+        return Down(), [After(60, Rise(), name="alarm"), After(600, Rise())]
+
+    @made.on
+    def rise(_state: Down, _event: Rise) -> To[Up, Cancel]:
+        return Up(), [Cancel("alarm")]
+
+    @made.on
+    def stop(_state: Down, _event: Stop) -> Over:
+        return Over()
+
+    @made.timeout(after=3600)
+    def oversleeps(_state: Down) -> Up:
+        return Up()
+
+    return made
+
+
+@pytest.mark.parametrize(("event", "written"), [(Rise(), ["After"]), (Stop(), [])])
+def test_a_timer_that_ends_in_the_unit_that_set_it_was_never_a_row(event: object, written: list[str]) -> None:
+    """Cancelled by a held event, left with its state, or ended with the machine. One that has no such end is missed."""
+    machine = sleeper()
+    log = lived(event, Lie(), machine=machine)
+    assert [row.name for row in log.rows] == written
+    assert found(log, machine) == []
+
+    held = entry(log, 2, occurred_at=log.entries[2].occurred_at + HOUR)
+    held = state(held, ended_at=held.seen.ended_at and held.seen.ended_at + HOUR)
+    missing = [(Code.ACTION, 1)] * (3 - len(written))
+    assert found(held, machine) == missing
+
+
+def test_what_a_cancelled_machine_leaves_is_of_its_last_event() -> None:
+    """The row that tells its parent; one elsewhere was emitted by nobody."""
+    store = MemoryStore()
+    store.start(fetching, "a")
+    store.advance(fetching, "a", Go("x"))
+    store.cancel(fetching, "a")
+    log = store.log(fetching, "a")
+    told = log.rows[0]._replace(name="ChildEnded", idx=8)
+
+    assert found(replace(log, rows=(*log.rows, told))) == []
+    assert found(replace(log, rows=(*log.rows, told._replace(seq=0)))) == [(Code.ACTION, 0)]
+    assert found(replace(log, rows=(*log.rows, told._replace(name="Fetch")))) == [(Code.ACTION, 1)]
 
 
 def test_a_row_that_no_event_emitted_is_found() -> None:
@@ -310,3 +390,16 @@ def test_a_pruned_log_is_checked_from_its_snapshot() -> None:
     assert found(replace(log, snapshots=(kept,))) == []
     assert found(replace(log, snapshots=(kept._replace(state='{"items": []}'),))) == [(Code.STATE, 2)]
     assert found(replace(pruned, snapshots=())) == [(Code.GAP, 0)]
+
+
+def test_a_pruned_log_of_a_machine_that_has_ended_is_sound() -> None:
+    """When it ended is not known any more; that it has is."""
+    log = lived(Go("x"), Stop())
+    kept = Base(2, 1, log.seen.state_name, log.seen.state)
+    pruned = replace(log, entries=log.entries[2:], snapshots=(kept,))
+
+    assert found(pruned) == []
+    assert found(state(pruned, status=MachineStatus.LIVE, ended_at=None)) == [(Code.STATUS, 2)]
+    then = state_at(pruned, 2, Registry([fetching]).machine)
+    assert (then.state, then.status) == (Over(), "done")
+    assert (then.updated_at, then.ended_at) == (log.entries[2].occurred_at, log.entries[2].occurred_at)

@@ -1,9 +1,10 @@
 """`check-upgrade`: the first event that other code decides otherwise, with what was recorded and what it would be."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from fsm_core import Machine, To
-from fsm_core.audit import Base, Emission, FieldChange, Log, upgraded
+from fsm_core import Machine, Rejected, To
+from fsm_core.audit import Base, Emission, FieldChange, Log, Report, fsck, upgraded
 from fsm_core.memory import MemoryStore
 from fsm_core.registry import Registry
 from tests.audit.fetching import Go, Got, Nag, Stop, build, fetching
@@ -99,13 +100,13 @@ class Say:
     text: str
 
 
-def counter(*, by: int = 1) -> Machine[Tally, Add, Say]:
-    """Version 2 of a counter, which reads version 1. by: what it makes of one."""
+def counter(*, by: int = 1, unit: str = "one") -> Machine[Tally, Add, Say]:
+    """Version 2 of a counter, which reads version 1. by: what it makes of one. unit: what it makes of a `Count`."""
     made = Machine("counter", states=Tally, events=Add, actions=Say, initial=Tally(0), version=2)
 
     @made.upcast(1, "Count")
     def tally(state: Count) -> Tally:
-        return Tally(state.n)
+        return Tally(state.n, unit)
 
     @made.on
     def add(state: Tally, event: Add) -> To[Tally, Say]:
@@ -156,3 +157,79 @@ def test_a_log_that_changed_its_version_on_the_way_replays_through_the_upcast() 
     assert log.snapshots == (Base(1, 2, "Tally", '{"n":1,"unit":"one"}'),)
     assert upgraded(log, Registry([one, two])) == (None, 3, ())
     assert upgraded(log, Registry([two])) == (None, 3, ())
+    assert fsck(log, Registry([one, two])) == Report([], 3, ())
+    assert fsck(log, Registry([two])) == Report([], 1, (1,))
+    # What the upcast made then is on record, whatever it would make now.
+    assert fsck(log, Registry([one, counter(unit="two")])).findings == []
+    migrated = replace(
+        log, seen=log.seen._replace(seq=1, state='{"n":1}'), entries=log.entries[:2], rows=log.rows[:1]
+    )
+    assert fsck(migrated, Registry([one, counter(unit="two")])).findings == []
+    assert [f.code for f in fsck(replace(migrated, snapshots=()), Registry([one, two])).findings] == [
+        "version"
+    ]
+
+
+def test_a_timer_of_a_state_is_renamed_with_it() -> None:
+    """An upcast gives the armed timer the state's present name; the log that set it has the old one."""
+    one, two = counter_one(), counter()
+    for machine in (one, two):
+        machine.timeout(after=60)(tired if machine is one else weary)
+    before = MemoryStore()
+    before.start(one, "a")
+    assert upgraded(before.log(one, "a"), Registry([two])).difference is None
+    after = before.reopen(two)
+    after.advance(two, "a", Add())
+    log = after.log(two, "a")
+    assert [(row.seq, row.timer) for row in log.rows if row.timer] == [(0, "state:Tally")]
+
+    assert fsck(log, Registry([one, two])).findings == []
+
+
+def tired(state: Count) -> Count:
+    return state
+
+
+def weary(state: Tally) -> Tally:
+    return state
+
+
+def waiting(version: int) -> Machine[Any, Any, Any]:
+    """A machine that holds what comes too early, and refuses it later."""
+    made = Machine(
+        "waiting",
+        states=Count | Tally,
+        events=Add | Say,
+        initial=Count(),
+        unhandled="defer",
+        version=version,
+        since=1,
+    )
+
+    @made.on
+    def opened(state: Count, _event: Say) -> Tally:
+        return Tally(state.n)
+
+    @made.on
+    def refuse(state: Tally, event: Add) -> Tally:
+        raise Rejected(f"too late for {event.n} in {state.unit}")
+
+    return made
+
+
+def test_a_held_event_of_an_older_version_is_refused_by_the_newer_one() -> None:
+    """It is logged with the version that it was sent to; who refused it is the machine as it was then."""
+    one, two = waiting(1), waiting(2)
+    before = MemoryStore()
+    before.start(one, "a")
+    before.advance(one, "a", Add(3))
+    after = before.reopen(two)
+    after.advance(two, "a", Say("open"))
+    log = after.log(two, "a")
+
+    assert [(each.seq, each.name, each.version, each.refused) for each in log.entries] == [
+        (0, "Count", 1, False), (1, "Say", 2, False), (2, "Add", 1, True),
+    ]  # fmt: skip
+    for machines in ([one, two], [two]):
+        assert fsck(log, Registry(machines)).findings == []
+        assert upgraded(log, Registry(machines)).difference is None

@@ -215,6 +215,16 @@ def test_a_failure_that_is_always_rejected_is_taken_by_nobody() -> None:
     ]  # fmt: skip
 
 
+def test_an_action_of_a_timeout_may_fail_unheard() -> None:
+    m = declared(actions=Ring | Untracked[Tell], states=State | Foreign, initial=Foreign())
+
+    @m.timeout(after=1)
+    def begin(state: Foreign) -> To[Idle, Ring]:
+        return Idle(), [Ring()]
+
+    assert found(m) == [(Code.UNHANDLED_FAILURE, "m: action Ring")]  # and by its timeout, Idle can be reached
+
+
 def test_each_function_whose_action_may_fail_unheard_is_named_once() -> None:
     m = declared(actions=Ring | Untracked[Tell], events=Go | Stop | Foreign)
 

@@ -12,10 +12,10 @@ from fsm_core.types import key_text
 def test_the_public_names_are_these() -> None:
     """A name that is added or removed is a decision: this list is where it is made."""
     assert fsm_core.__all__ == [
-        "ActionId", "ActionRecord", "ActionStatus", "After", "At", "Attempt", "Cancel", "Context", "Decision", "Effects",
+        "ActionId", "ActionRecord", "ActionStatus", "After", "At", "Attempt", "Cancel", "CancelChildren", "Change", "ChildEnded", "Context", "Decision", "Effects",
         "Failed", "FsmError",
-        "HistoryEntry", "Key", "Machine", "MachineStatus", "NotDone", "Permanent", "Rejected", "Retry", "Route",
-        "Snapshot", "Timeout", "To", "UnhandledEvent", "Untracked", "advance", "begin", "replay",
+        "HistoryEntry", "Join", "Key", "Machine", "MachineStatus", "NotDone", "Permanent", "Rejected", "Retry", "Route", "Send",
+        "Snapshot", "Spawn", "Timeout", "To", "UnhandledEvent", "Untracked", "advance", "begin", "replay",
     ]  # fmt: skip
     assert all(hasattr(fsm_core, name) for name in fsm_core.__all__)
 

@@ -25,7 +25,7 @@ from tests.typing.shop import (
 )
 from typing_extensions import assert_never
 
-from fsm_core import Attempt, Context, Effects, Failed, Machine, To, advance, begin, replay
+from fsm_core import Attempt, Change, ChildEnded, Context, Effects, Failed, Machine, Send, Spawn, To, advance, begin, replay
 from fsm_core.postgres import AsyncPostgresStore, PostgresStore
 
 
@@ -126,3 +126,27 @@ def other_resources() -> None:
 def declarations() -> None:
     Machine("m", states=New, events=Pay, unhandled="drop")  # expect
     Machine("m", New, Pay)  # expect
+
+
+def families(store: PostgresStore) -> None:
+    Spawn(orders, "7", Off())  # expect
+    Send(lamp, "hall", Pay("tok"))  # expect
+    Send(orders, 1.5, Pay("tok"))  # expect
+    ChildEnded("orders", "7", Paid("r")).state.total  # expect
+    store.preview(orders, 7, Press())  # expect
+    store.state_at(orders, 7, "3")  # expect
+    Change("7", 1, None, New(1), Pay("tok"), Charging(1))  # expect
+
+
+parent = Machine("parent", states=Off, events=ChildEnded[Paid] | Failed[Spawn], initial=Off())
+
+
+@parent.on
+def child_ended(state: Off, event: ChildEnded[Paid]) -> Off:
+    event.state.total  # expect
+    return state
+
+
+@parent.on
+def child_unborn(state: Off, event: Failed[Spawn]) -> To[Off, Spawn]:
+    return state, [Send(lamp, "hall", Press())]  # expect

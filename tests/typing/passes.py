@@ -33,15 +33,21 @@ from typing_extensions import assert_never, assert_type
 
 from fsm_core import (
     Attempt,
+    CancelChildren,
+    Change,
+    ChildEnded,
     Context,
     Decision,
     Effects,
     Failed,
+    Join,
     Machine,
     NotDone,
     Retry,
     Route,
+    Send,
     Snapshot,
+    Spawn,
     To,
     advance,
     begin,
@@ -160,3 +166,49 @@ def declarations() -> None:
     assert_type(c(Charge("c", 1)), Route)
     assert_type(d(Charge("c", 1)), None)
     assert [e, f, charge]
+
+
+Parent = Off | Paid
+parent = Machine("parent", states=Parent, events=Press | ChildEnded[Paid | Declined] | Failed[Spawn], initial=Off())
+
+
+@parent.on
+def born(state: Off, _event: Press, ctx: Context) -> To[Off, Spawn | Send]:
+    children = [Spawn(orders, f"{ctx.key}-{n}", New(n)) for n in range(3)]
+    join = Join.of(2, children)
+    assert_type(join.met, bool)
+    return state, [*children, Send(lamp, "hall", Press()), Send("lamp", 7, Press())]
+
+
+@parent.on
+def child_ended(state: Off, event: ChildEnded[Paid | Declined]) -> To[Parent, CancelChildren]:
+    assert_type(event.state, Paid | Declined)
+    return (event.state, [CancelChildren()]) if isinstance(event.state, Paid) else state
+
+
+@parent.on
+def child_unborn(state: Off, event: Failed[Spawn]) -> Off:
+    assert_type(event.action, Spawn)
+    return state
+
+
+@parent.invariant
+def sound(state: Off) -> bool:
+    return state == Off()
+
+
+@parent.project
+def rows(change: Change[Parent, Press]) -> list[object]:
+    assert_type(change.after, Parent)
+    assert_type(change.before, Parent | None)
+    return []
+
+
+@orders.upcast(1, "Charging")
+def charging(old: Off) -> Charging:
+    return Charging(0)
+
+
+def looking(store: PostgresStore) -> None:
+    assert_type(store.preview(orders, 7, Pay("tok")), Decision[State, Charge | Tell])
+    assert_type(store.state_at(orders, 7, 3), Snapshot[State])

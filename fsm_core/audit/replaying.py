@@ -14,11 +14,11 @@ from fsm_core.errors import EventNotFound, Rejected, ReplayFailed
 from fsm_core.types import Decision, MachineStatus, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from fsm_core.audit.log import Base, Entry, Log
     from fsm_core.registry import AnyMachine
-    from fsm_core.unit import Birth, Seen, Unit
+    from fsm_core.unit import Seen, Unit
 
     Reader = Callable[[str, int], AnyMachine]
     """Who reads what a version wrote, by name and version: `Registry.machine`. Raises UnknownMachine."""
@@ -73,7 +73,7 @@ def steps(log: Log, reader: Reader, base: Base | None = None) -> Iterator[Step]:
         # A held event keeps the version that it was sent to; refused later, it met the machine as it was then.
         machine = reader(log.seen.machine, seen.version if entry.refused else entry.version)
         try:
-            step = _step(machine, _rebased(log, seen, machine)._replace(at=entry.occurred_at), entry)
+            step = _step(machine, rebased(log, seen, machine.version)._replace(at=entry.occurred_at), entry)
         except Exception as error:
             said = str(error) if isinstance(error, _Otherwise) else f"{type(error).__name__}: {error}"
             raise _failed(log, entry.seq, entry.name, said) from error
@@ -117,16 +117,14 @@ def based(log: Log, base: Base, reader: Reader) -> Seen:
     )  # fmt: skip
 
 
-def _rebased(log: Log, seen: Seen, machine: AnyMachine) -> Seen:
-    """The row in the shape of the version that decides next: as it was upcast then, if that is recorded."""
-    if seen.version == machine.version:
+def rebased(log: Log, seen: Seen, version: int) -> Seen:
+    """The row in the shape of the version that comes next: as it was upcast then, if that is recorded."""
+    if seen.version == version:
         return seen
-    then = next((b for b in log.snapshots if (b.seq, b.version) == (seen.seq, machine.version)), None)
-    return (
-        seen
-        if then is None
-        else seen._replace(version=then.version, state_name=then.state_name, state=then.state)
-    )
+    then = next((base for base in log.snapshots if (base.seq, base.version) == (seen.seq, version)), None)
+    if then is None:
+        return seen
+    return seen._replace(version=then.version, state_name=then.state_name, state=then.state)
 
 
 def _step(machine: AnyMachine, seen: Seen, entry: Entry) -> Step:
@@ -134,7 +132,7 @@ def _step(machine: AnyMachine, seen: Seen, entry: Entry) -> Step:
         state = decode_named(machine, "state", entry.name, entry.payload, entry.version)
         unit, _ = birth(machine, state, seen, Bounds(GENEROUS))
         return Step(machine, entry, None, _after(unit, entry), None, state, None, unit)
-    draft = _Again(machine, seen, GENEROUS)
+    draft = Draft(machine, seen, GENEROUS)
     old, event = draft.state, decode_named(machine, "event", entry.name, entry.payload, entry.version)
     try:
         draft.apply(event, entry.source)
@@ -146,7 +144,7 @@ def _step(machine: AnyMachine, seen: Seen, entry: Entry) -> Step:
     if unit.held:
         raise _Otherwise("no edge takes it; it would be held")
     outcome = unit.events[-1].outcome
-    if entry.refused or outcome != entry.outcome:
+    if outcome != entry.outcome:
         raise _Otherwise(f"it is recorded as {entry.outcome}, and would be {outcome}")
     return Step(machine, entry, seen, _after(unit, entry), old, draft.state, event, unit)
 
@@ -169,13 +167,6 @@ def _blank(seen: Seen) -> Seen:
 
 def _failed(log: Log, seq: int, event: str, reason: str) -> ReplayFailed:
     return ReplayFailed(log.seen.machine, log.seen.key, seq, event, reason)
-
-
-class _Again(Draft):
-    """A draft of one event of a log: that a child's key was taken is an event of its own, and comes when its turn does."""
-
-    def _tell(self, unborn: Sequence[Birth]) -> None:
-        pass
 
 
 class _Otherwise(Exception):

@@ -8,7 +8,7 @@ from fsm_core.errors import UnknownMachine
 
 if TYPE_CHECKING:
     from fsm_core.audit.log import Base, Log
-    from fsm_core.audit.steps import Reader
+    from fsm_core.audit.replaying import Reader
 
 
 class Beginning(NamedTuple):

@@ -1,0 +1,1 @@
+"""Benchmarks: figures beside what they are held against, measured in one run. `python -m benchmarks --help`."""
