@@ -8,10 +8,11 @@ from uuid import UUID
 
 import msgspec
 
-from fsm_core.codec import DEFAULT_LIMITS, Limits, encode
+from fsm_core.codec import encode
 from fsm_core.context import Context
 from fsm_core.decide import begin
 from fsm_core.errors import ChildExists, TransitionError
+from fsm_core.payload import DEFAULT_LIMITS, Limits
 from fsm_core.rows import Moment, Origin, cancel_children, state_timer, text, told, written
 from fsm_core.types import (
     MAX_KEY,

@@ -5,17 +5,19 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsm_core.births import AMPLE, Address, Bounds, address_of, births, context, farewell
-from fsm_core.codec import DEFAULT_LIMITS, Limits, decode_named, encode
+from fsm_core.births import AMPLE, Address, Bounds, address_of, birth, births, context, farewell
+from fsm_core.codec import decode_named, encode
 from fsm_core.decide import advance
 from fsm_core.errors import ChildExists, InboxFull, MachineEnded, Rejected, UnhandledEvent
 from fsm_core.inputs import Dedup
+from fsm_core.payload import DEFAULT_LIMITS, Limits
 from fsm_core.rows import STATE_TIMER, Moment, Written, state_timer, written
 from fsm_core.types import ENGINE_EVENTS, ActionId, Change, Failed, MachineStatus, Snapshot, Spawn
 from fsm_core.unit import Birth, Ending, Held, NewEvent, Rebased, Seen, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
     from uuid import UUID
 
     from fsm_core.machine import Machine
@@ -55,13 +57,32 @@ class Draft:
         taken: frozenset[Address] = frozenset(),
     ) -> None:
         self.machine = machine
-        self.state: Any = decode_named(machine, "state", seen.state_name, seen.state, seen.version)
+        self.state: Any = (
+            decode_named(machine, "state", seen.state_name, seen.state, seen.version) if seen.state else None
+        )
         self.changed = False
         self.refused: list[tuple[Held, Exception]] = []
         self._limits = limits
         self._taken = taken
         self._unborn: list[Birth] = []
         self._unit = Unit(seen, seen.version, seen.status, seen.state_name, seen.state, seen.seq)
+
+    @classmethod
+    def born(
+        cls,
+        machine: Machine[Any, Any, Any],
+        seen: Seen,
+        state: object,
+        call_id: UUID,
+        bounds: Bounds,
+    ) -> Draft:
+        """The birth of a machine that signals came before: `seen` is its row, without a state. Raises as `birth` does."""
+        draft = cls(machine, seen, bounds.limits, bounds.taken)
+        unit, _ = birth(machine, state, seen, bounds)
+        born = NewEvent(0, unit.state_name, unit.state, unit.version, "applied", "call", None, call_id)
+        unit.events.append(born)
+        draft._unit, draft.state, draft.changed = unit, state, True
+        return draft
 
     @property
     def unit(self) -> Unit:
@@ -87,8 +108,12 @@ class Draft:
         cause: str | None = None,
         call_id: UUID | None = None,
         dedup: Dedup | None = None,
+        wait: bool = False,
+        ttl: timedelta | None = None,
     ) -> None:
         """Take `event`: a new event of the log with its actions, or a held one under the policy "defer".
+
+        wait: it is a signal, held by any machine until an edge takes it, for `ttl` at most.
 
         Raises MachineEnded, UnknownType, InvalidPayload, UnhandledEvent, Rejected, InboxFull, TransitionError, and
         whatever the transition raises.
@@ -100,10 +125,9 @@ class Draft:
         if unit.ended and not machine.is_final(self.state):
             raise MachineEnded(unit.seen.machine, unit.seen.key, unit.status)
         taken = machine.takes(self.state, event)
-        if not taken and machine.unhandled == "defer":
-            self._hold(
-                Held(None, name, payload, machine.version, source, cause, dedup and dedup.key, call_id), dedup
-            )
+        if not taken and (wait or machine.unhandled == "defer"):
+            key = dedup and dedup.key
+            self._hold(Held(None, name, payload, machine.version, source, cause, key, call_id, ttl), dedup)
             return
         seq = unit.seq + 1
         decision = advance(machine, self.state, event, context(unit.seen, seq))

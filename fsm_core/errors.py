@@ -26,6 +26,7 @@ FsmError
 │   ├── MachineNotFound          no such row
 │   ├── ActionNotFound           no such row
 │   └── EventNotFound            the machine's log has no event of that number
+├── WaitTimeout                  a machine had not ended when the caller's time to wait was over; a TimeoutError, too
 ├── ReplayFailed                 a recorded event does not replay on this code
 ├── StoreError                   the database, with what was being done in `context`
 │   ├── DatabaseError            it answered with an error
@@ -43,6 +44,11 @@ All data is in attributes; the message is made of them. `context`, where set, sa
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsm_core.types import Snapshot
 
 
 class FsmError(Exception):
@@ -295,6 +301,15 @@ class EventNotFound(NotFound):
         self.key = key
         self.seq = seq
         self.last = last
+
+
+class WaitTimeout(FsmError, TimeoutError):
+    """The machine of `snapshot`, as it was last seen, had not ended after `seconds`. It may end at any moment."""
+
+    def __init__(self, snapshot: Snapshot[object], seconds: float) -> None:
+        super().__init__(f"machine {snapshot.machine}/{snapshot.key} has not ended within {seconds:g} s")
+        self.snapshot = snapshot
+        self.seconds = seconds
 
 
 class ReplayFailed(FsmError):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from fsm_core.codec import Limits, encode
-from fsm_core.errors import InvalidKey, UnknownType
+from fsm_core.codec import encode
+from fsm_core.errors import ConfigurationError, InvalidKey, UnknownType
 from fsm_core.types import ENGINE_EVENTS
 
 if TYPE_CHECKING:
     from fsm_core.machine import Machine
+    from fsm_core.payload import Limits
 
 MAX_DEDUP_KEY = 255
+MAX_TTL = timedelta(days=366 * 10)
+
+UNBORN_TTL = timedelta(days=7)
+"""How long a signal waits for a machine that does not exist, where the caller does not say."""
 
 
 class Dedup(NamedTuple):
@@ -33,6 +39,12 @@ def check(machine: Machine[Any, Any, Any], event: object, dedup_key: str | None)
     machine.event_name(event)
     if dedup_key is not None and not _is_dedup_key(dedup_key):
         raise InvalidKey(dedup_key, f"a dedup key is 1 to {MAX_DEDUP_KEY} printable characters")
+
+
+def checked_ttl(ttl: timedelta | None) -> None:
+    """Raises ConfigurationError: a signal cannot wait for nothing, nor for longer than ten years."""
+    if ttl is not None and not timedelta(0) < ttl <= MAX_TTL:
+        raise ConfigurationError(f"ttl= is more than nothing and at most {MAX_TTL.days} days, not {ttl}")
 
 
 def remembered(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from fsm_core.codec import Limits, encode
+from fsm_core.codec import encode
 from fsm_core.errors import InvalidPayload, TransitionError, UnknownType
 from fsm_core.types import (
     ENGINE_EVENTS,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fsm_core.machine import Machine
+    from fsm_core.payload import Limits
 
 MAX_ACTIONS = 1000
 """How many actions one event may emit; more is a runaway, refused before the database."""
@@ -49,7 +50,10 @@ NOW = timedelta(0)
 
 
 class NewAction(NamedTuple):
-    """A row of the outbox. timer: its name, where it is one. outcome: what is known of it already, as JSON."""
+    """A row of the outbox. timer: its name, where it is one. outcome: what is known of it already, as JSON.
+
+    limit_key: "" where there is a limit and no key, so that a limit without keys is one of a single key.
+    """
 
     seq: int
     idx: int
@@ -64,6 +68,8 @@ class NewAction(NamedTuple):
     delay: timedelta
     timer: str | None = None
     outcome: str | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
 
 
 class Written(NamedTuple):
@@ -163,11 +169,11 @@ def _own(machine: Machine[Any, Any, Any], made: ActionId, action: object, limits
         lane = f"key:{route.partition_key}"
     elif route.ordered or machine.ordered:
         lane = f"machine:{made.machine_id}"
-    status = ActionStatus.PENDING if lane is None else ActionStatus.BLOCKED
+    status = ActionStatus.PENDING if lane is None and route.limit is None else ActionStatus.BLOCKED
     payload = encode(action, f"action {name}", limits)
     return NewAction(
         made.seq, made.idx, name, machine.version, payload, machine.tracked(action), status, route.queue or machine.queue,
-        route.priority, lane, NOW,
+        route.priority, lane, NOW, limit_name=route.limit, limit_key=None if route.limit is None else route.limit_key or "",
     )  # fmt: skip
 
 

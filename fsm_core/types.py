@@ -30,6 +30,8 @@ Key: TypeAlias = str | int | UUID
 
 MAX_KEY = 255
 MAX_PRIORITY = 9
+QUEUE_LIMIT = "queue:"
+"""What begins the name of a limit that holds for every action of a queue, `queue:checkout`; no action asks for one."""
 
 
 class _Mark:
@@ -224,7 +226,8 @@ class Route:
     """Where an action goes; decided when it is committed, by every process that commits.
 
     `queue`: the Celery queue (None: the machine's). `priority`: 0 (first) to 9. `partition_key`: at most one action of
-    a key is admitted at a time, cluster-wide, in order. `ordered`: the same, per machine.
+    a key is admitted at a time, cluster-wide, in order. `ordered`: the same, per machine. `limit`: the name of the limit
+    that it is under (`store.limit`), each `limit_key` by itself; a limit that nobody has set holds it back until somebody does.
     Raises TransitionError for what a row could not hold: the database must not be the one to refuse it.
     """
 
@@ -232,11 +235,20 @@ class Route:
     priority: int = 5
     partition_key: str | None = None
     ordered: bool = False
+    limit: str | None = None
+    limit_key: str | None = None
 
     def __post_init__(self) -> None:
         if type(self.priority) is not int or not 0 <= self.priority <= MAX_PRIORITY:
             raise TransitionError(f"Route: priority= is 0 to {MAX_PRIORITY}, not {self.priority!r}")
-        for name, text in (("queue", self.queue), ("partition_key", self.partition_key)):
+        if self.limit_key is not None and self.limit is None:
+            raise TransitionError("Route: limit_key= needs a limit=")
+        if type(self.limit) is str and self.limit.startswith(QUEUE_LIMIT):
+            raise TransitionError(
+                f"Route: limit={self.limit!r:.100} is a queue's: it holds for whatever has that queue="
+            )
+        for name in ("queue", "partition_key", "limit", "limit_key"):
+            text = getattr(self, name)
             if text is None:
                 continue
             if type(text) is not str or not 0 < len(text) <= MAX_KEY or not text.isprintable():

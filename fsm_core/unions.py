@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Annotated, Any, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
 from fsm_core.errors import DefinitionError
@@ -12,11 +12,15 @@ from fsm_core.types import ENGINE_EVENTS, TIMERS, UNTRACKED, WRAPPERS
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a union: a class; for `Failed[Charge]` and `ChildEnded[Paid]` that class and `of` what it holds."""
+    """One member of a union: a class; for `Failed[Charge]` and `ChildEnded[Paid]` that class and `of` what it holds.
+
+    form: for a generic class, how it was written (`Page[Order]`), for the codec; dispatch knows the class alone.
+    """
 
     cls: type
     of: type | None = None
     tracked: bool = True
+    form: Any = field(default=None, compare=False)
 
     @property
     def key(self) -> object:
@@ -75,6 +79,8 @@ def _single(form: object, where: str, *, tracked: bool) -> list[Member]:
             else "ChildEnded[State], with the state that"
         )
         raise DefinitionError(f"{where}: write {what} is meant")
+    if isinstance(origin, type) and (is_dataclass(origin) or hasattr(origin, "__struct_fields__")):
+        return [Member(origin, tracked=tracked, form=form)]
     if isinstance(form, type) and form not in (object, type(None), tuple, Any):
         return [Member(form, tracked=tracked)]
     if isinstance(form, TypeVar):

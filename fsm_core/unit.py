@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsm_core.types import ActionId, ActionStatus, MachineStatus
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     from fsm_core.inputs import Dedup
@@ -51,7 +51,10 @@ class NewEvent(NamedTuple):
 
 
 class Held(NamedTuple):
-    """An event that waits in the inbox for an edge. `pos` is None for one that is not written yet."""
+    """An event that waits in the inbox for an edge. `pos` is None for one that is not written yet.
+
+    ttl: how long it waits at most, where it is not for ever.
+    """
 
     pos: int | None
     name: str
@@ -61,6 +64,7 @@ class Held(NamedTuple):
     cause: str | None
     dedup_key: str | None
     call_id: UUID | None
+    ttl: timedelta | None = None
 
 
 class Ending(NamedTuple):

@@ -96,12 +96,22 @@ class Lease:
                 faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
             try:
                 self._beat()
+                if beats == BEATS_PER_LEASE and self._kind != "child":
+                    self._warn()
                 if beats % BEATS_PER_CENSUS == 0:
                     self._census(self._store, self.id)
             except StoreError as error:
                 log.warning("no heartbeat: %s", error)
             except Exception:
                 log.exception("the heartbeat failed")
+
+    def _warn(self) -> None:
+        """Say once what waits for code that nobody has; one lease after the start, when all that start together are there."""
+        for name, version in self._store.unread(self._known):
+            log.warning(
+                "there are live machines %s of version %d, which no worker here reads; see `fsm upcast --dry-run`",
+                name, version,
+            )  # fmt: skip
 
     def _beat(self) -> None:
         if self._store.beat(self.id, self._settings.lease, self._claimed()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
-from fsm_core.errors import FsmError, StoreError
+from fsm_core.errors import ConfigurationError, FsmError, StoreError
 from workers import settings as configuration
 from workers.lease import Lease
 from workers.runtime import Runtime
@@ -86,10 +86,10 @@ class Node:
                 found = self._runtimes.get(pid) or self._made(pid)
         return found
 
-    def handle(self, ticket: UUID, ids: Sequence[ActionId]) -> None:
-        """Run what a message names. Without the database its ids stay published, and the message is sent again."""
+    def handle(self, ticket: UUID, ids: Sequence[ActionId], *, queue: str | None = None) -> None:
+        """Run what a message from `queue` names. Without the database its ids stay published, and the message is sent again."""
         try:
-            self.runtime().handle(ticket, ids)
+            self.runtime().handle(ticket, ids, queue)
         except StoreError as error:
             log.warning("a message had to be dropped, its actions stay published: %s", error)
 
@@ -103,13 +103,26 @@ class Node:
 
     def _queues(self) -> dict[str, int]:
         declared = self.settings.queues or {}
-        return {name: int(declared.get(name, self._slots)) for name in self._app.amqp.queues.consume_from}
+        return {
+            name: min(declared.get(name, self._slots), self._slots)
+            for name in self._app.amqp.queues.consume_from
+        }
+
+    def _check_bounds(self) -> None:
+        """Raises ConfigurationError: what waits in one child of prefork cannot know when another one has a place again."""
+        for name, slots in self._queues().items():
+            if self._forks and slots < self._slots:
+                raise ConfigurationError(
+                    f"fsm_queues: {name} has {slots} of {self._slots} slots, which a prefork worker cannot keep; "
+                    f"use --pool threads, or a worker of its own: --queues {name} --concurrency {slots}"
+                )
 
     def _on_setup(self, instance: Any, **_: object) -> None:
         """Before the pool forks: what cannot work must fail here, with one clear error, and not in each child."""
         self._forks = "prefork" in type(instance).__module__ or "prefork" in str(instance.pool_cls)
         self._slots = int(instance.concurrency or 1)
         with _or_exit():
+            self._check_bounds()
             self.registry.names()
 
     def _on_ready(self, **_: object) -> None:

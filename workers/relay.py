@@ -55,6 +55,7 @@ class RelayProcess:
         self._since: float | None = None
         self._stop = threading.Event()
         self._poll = POLL_FIRST
+        self._last = Tick()
 
     def stop(self) -> None:
         """Ask `run` to return; from any thread or signal handler."""
@@ -108,7 +109,7 @@ class RelayProcess:
         every = time.monotonic() - self._looked >= EVERY
         if every:
             self._look()
-        tick = self._relay.tick(self._queues, admit=True)
+        tick = self._last = self._relay.tick(self._queues, admit=True)
         if every:
             self._relay.shrink(self._queues)
         return tick
@@ -144,15 +145,16 @@ class RelayProcess:
 
     def _has_work(self) -> bool:
         """Look once more, by a tick: what it finds is done."""
-        tick = self._relay.tick(self._queues, admit=True)
-        return not tick.idle or self._stop.is_set()
+        self._last = self._relay.tick(self._queues, admit=True)
+        return not self._last.idle or self._stop.is_set()
 
     def _longest(self) -> float:
         if self._stop.is_set():
             return 0
-        due = self._store.next_due(list(self._queues))
+        open_ = [queue for queue in self._queues if queue not in self._last.closed]
+        soonest = (self._store.next_due(open_), self._last.wake)
         sleep = EVERY - (time.monotonic() - self._looked)
-        return max(0.0, sleep if due is None else min(sleep, due.total_seconds()))
+        return max(0.0, min(sleep, *(span.total_seconds() for span in soonest if span is not None)))
 
 
 def main(settings: Settings) -> int:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -17,9 +16,11 @@ from fsm_core.delivery.ports import Claimed, Move
 from fsm_core.errors import FsmError, StoreError
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
 from fsm_core.types import ActionId, ActionStatus
+from workers.bounds import Bound
 from workers.effect import Runner
 from workers.finisher import Finisher
 from workers.lease import Lease
+from workers.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,35 +30,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AHEAD = 0.010
-"""Seconds of work that may be claimed ahead: where effects are this quick, a claim for each would cost more than it saves."""
-
-MOST_AT_ONCE = 50
-
-
-@dataclass
-class Pace:
-    """How long effects last here, on a moving average in seconds."""
-
-    average: float = 1.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def learn(self, seconds: float) -> None:
-        """One more effect lasted so long."""
-        with self.lock:
-            self.average += (seconds - self.average) * 0.1
-
-    @property
-    def ahead(self) -> int:
-        """How many may be claimed beyond what starts now."""
-        return min(int(AHEAD / max(self.average, 1e-6)), MOST_AT_ONCE)
-
 
 class Runtime:
     """The worker's side of the protocol in one process.
 
-    kind: the row's kind, "node" or "child". queues: queue -> slots, as the row says. slots: effects at once.
-    Raises StoreError at construction, if the database is not there.
+    kind: the row's kind, "node" or "child". queues: queue -> slots, as the row says; one with fewer than the process has is
+    bounded to them. slots: effects at once. Raises StoreError at construction, if the database is not there.
     """
 
     def __init__(
@@ -68,6 +46,7 @@ class Runtime:
         self._slots = threading.Semaphore(slots)
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="fsm-effect")
         self._pace = Pace()
+        self._bounds = {queue: Bound(most) for queue, most in queues.items() if most < slots}
         self._draining = threading.Event()
         self._claims_lock = threading.Lock()
         self._claims: Counter[UUID] = Counter()
@@ -82,12 +61,18 @@ class Runtime:
         self._finisher.start()
         self._runner.start()
 
-    def handle(self, ticket: UUID, ids: Sequence[ActionId]) -> None:
+    def handle(self, ticket: UUID, ids: Sequence[ActionId], queue: str | None = None) -> None:
         """Run what the message names and is still to be started; the rest is dropped. Returns when the effects ended.
 
+        queue: where the message came from. Of one that is bounded here and full, the ids wait for its own effects to end, and
+        the thread is free for other queues at once.
         Claims only what starts now, or is so quick that it as good as does: else a crash would burn attempts of effects
         that never started.
         """
+        bound = None if queue is None else self._bounds.get(queue)
+        if bound is not None and not self._draining.is_set():
+            self._handle_bounded(bound, ticket, ids)
+            return
         left = list(ids)
         while left and not self._draining.is_set():
             slots = self._take(len(left))
@@ -117,6 +102,39 @@ class Runtime:
         self._finisher.stop()
         self._lease.stop()
         self._store.close()
+
+    def _handle_bounded(self, bound: Bound, ticket: UUID, ids: Sequence[ActionId]) -> None:
+        wanted = bound.put(ticket, ids)
+        if not wanted:
+            return
+        slots = self._take(wanted)
+        bound.leave(wanted - slots)
+        if slots == 1:
+            self._run_bounded(bound)
+        else:
+            wait([self._pool.submit(self._run_bounded, bound) for _ in range(slots)])
+
+    def _run_bounded(self, bound: Bound) -> None:
+        """A lane of a bounded queue, in one slot of the process: one effect after another, for as long as any waits."""
+        try:
+            while (batch := bound.next()) is not None:
+                self._run_next(bound.pace, *batch)
+        except BaseException:
+            bound.leave(1)
+            raise
+        finally:
+            self._give(1)
+
+    def _run_next(self, pace: Pace, ticket: UUID, ids: Sequence[ActionId]) -> None:
+        if self._draining.is_set():
+            self._hand_back(ticket, ids)
+            return
+        try:
+            claimed = self._claim(ticket, ids)
+        except StoreError as error:
+            log.warning("nothing could be claimed: %s", error)
+            return
+        self._run_all(claimed, pace)
 
     def _hand_back(self, ticket: UUID, ids: Sequence[ActionId]) -> None:
         moves = [
@@ -153,12 +171,15 @@ class Runtime:
 
     def _run_lane(self, lane: Sequence[Claimed]) -> None:
         try:
-            for claimed in lane:
-                began = time.monotonic()
-                self._start(claimed)
-                self._pace.learn(time.monotonic() - began)
+            self._run_all(lane, self._pace)
         finally:
             self._give(1)
+
+    def _run_all(self, lane: Sequence[Claimed], pace: Pace) -> None:
+        for claimed in lane:
+            began = time.monotonic()
+            self._start(claimed)
+            pace.learn(time.monotonic() - began)
 
     def _start(self, claimed: Claimed) -> None:
         try:

@@ -10,7 +10,6 @@ from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import cast
 
 from fsm_core.effects import Effects
 from fsm_core.errors import ConfigurationError
@@ -42,7 +41,8 @@ class Settings:
 def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings: the environment goes before `configured` (celeryconfig's `fsm_*` names, or another mapping).
 
-    Raises ConfigurationError that names the variable: DATABASE_URL is missing, FSM_LEASE is no number of seconds.
+    Raises ConfigurationError that names the variable: DATABASE_URL is missing, FSM_LEASE is no number of seconds, FSM_QUEUES
+    is not like `default=10,checkout=5`.
     """
     given = celeryconfig() if configured is None else configured
     database = environ.get("DATABASE_URL") or str(given.get("fsm_database_url") or "")
@@ -58,7 +58,7 @@ def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, s
         machines=listed(given, environ),
         lease=_seconds("FSM_LEASE", environ.get("FSM_LEASE") or given.get("fsm_lease") or DEFAULT_LEASE),
         liveness=Path(liveness) if liveness else None,
-        queues=cast("Mapping[str, int] | None", given.get("fsm_queues")),
+        queues=_queues(environ.get("FSM_QUEUES"), given.get("fsm_queues")),
     )
 
 
@@ -130,6 +130,27 @@ def _strings(value: object) -> list[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigurationError("fsm_machines is a list of 'module:name'")
     return [str(entry) for entry in value]
+
+
+def _queues(text: str | None, configured: object) -> dict[str, int] | None:
+    """Queue -> slots; None: nobody says so."""
+    if text:
+        entries = [entry.rpartition("=") for entry in text.replace(",", " ").split()]
+        return {
+            name: _slots("FSM_QUEUES", name, int(slots) if slots.isdecimal() else slots)
+            for name, _, slots in entries
+        }
+    if configured is None:
+        return None
+    if not isinstance(configured, Mapping):
+        raise ConfigurationError(f"fsm_queues is a dict of queue -> slots, not {configured!r:.100}")
+    return {str(name): _slots("fsm_queues", str(name), slots) for name, slots in configured.items()}
+
+
+def _slots(setting: str, name: str, slots: object) -> int:
+    if not name or type(slots) is not int or slots < 1:
+        raise ConfigurationError(f"{setting}: a queue and its slots from 1 on, not {name!r}: {slots!r}")
+    return slots
 
 
 def _seconds(name: str, value: object) -> timedelta:

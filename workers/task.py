@@ -11,7 +11,7 @@ from fsm_core.types import ActionId
 from workers.node import Node
 
 if TYPE_CHECKING:
-    from celery import Celery
+    from celery import Celery, Task
 
     from workers.settings import Settings
 
@@ -28,14 +28,16 @@ def install(app: Celery, settings: Settings | None = None) -> Node:
     """
     node = Node(app, settings)
 
-    def run(ticket: object = None, ids: object = None) -> None:
+    def run(task: Task, ticket: object = None, ids: object = None) -> None:
         parsed = _parsed(ticket, ids)
         if parsed is None:
             log.warning("a message that is none of ours was dropped")
         else:
-            node.handle(*parsed)
+            node.handle(*parsed, queue=_queue(task))
 
-    app.task(name=TASK, ignore_result=True, acks_late=False, track_started=False, typing=False)(run)
+    app.task(bind=True, name=TASK, ignore_result=True, acks_late=False, track_started=False, typing=False)(
+        run
+    )
     node.listen()
     return node
 
@@ -48,3 +50,9 @@ def _parsed(ticket: object, ids: object) -> tuple[UUID, list[ActionId]] | None:
         return UUID(str(ticket)), [ActionId.parse(str(i)) for i in ids]
     except (ValueError, TypeError):
         return None
+
+
+def _queue(task: Task) -> str | None:
+    """The queue that the message came from: by the anonymous exchange, its routing key. None: it came without a broker."""
+    found = (task.request.delivery_info or {}).get("routing_key")
+    return found if isinstance(found, str) else None

@@ -6,7 +6,7 @@ jsonb reorders keys and rewrites numbers, so "equal" means decoded by type and e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeGuard, TypeVar
 
 import msgspec
@@ -94,7 +94,7 @@ def same(one: object, other: object) -> bool:
 
 def tree(value: object) -> object:
     """A state or an action as JSON."""
-    return msgspec.json.decode(encode(_whole(value), type(value).__name__, GENEROUS))
+    return msgspec.json.decode(encode(value, type(value).__name__, GENEROUS))
 
 
 def canonical(machine: AnyMachine, role: str, name: str, text: str, version: int) -> str:
@@ -103,27 +103,7 @@ def canonical(machine: AnyMachine, role: str, name: str, text: str, version: int
     Raises UnknownType, InvalidPayload.
     """
     value = decode_named(machine, role, name, text, version)
-    return f"{type(value).__name__} {encode(_whole(value), role, GENEROUS)}"
-
-
-def _whole(value: Any) -> Any:
-    """The very value, where a field that its JSON left out has its default as if it had been written.
-
-    A dataclass that msgspec decoded finds such a default at its class, and would be encoded without that field.
-    """
-    if is_dataclass(value):
-        for field in fields(value):
-            object.__setattr__(value, field.name, _whole(getattr(value, field.name)))
-    elif isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            _whole(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            _whole(inner)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for inner in value:
-            _whole(inner)
-    return value
+    return f"{type(value).__name__} {encode(value, role, GENEROUS)}"
 
 
 class _Side(NamedTuple):

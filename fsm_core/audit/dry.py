@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fsm_core.births import context
-from fsm_core.codec import DEFAULT_LIMITS, Limits
 from fsm_core.decide import advance
 from fsm_core.draft import Draft
 from fsm_core.inputs import check
+from fsm_core.payload import DEFAULT_LIMITS, Limits
 from fsm_core.types import Decision
 
 if TYPE_CHECKING:

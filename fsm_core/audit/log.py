@@ -59,6 +59,8 @@ class Row(NamedTuple):
     lane: str | None
     timer: str | None
     outcome: str | None
+    limit_name: str | None = None
+    limit_key: str | None = None
 
 
 class Orphan(NamedTuple):

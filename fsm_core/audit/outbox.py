@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BUILT_IN_ROWS = frozenset(cls.__name__ for cls in (*TIMERS, *MESSAGES, Timeout, ChildEnded))
 """The names of rows that are no action of the machine's own."""
 
-_ROUTED = ("tracked", "queue", "priority", "lane")
+_ROUTED = ("tracked", "queue", "priority", "lane", "limit_name", "limit_key")
 
 
 class Mismatch(NamedTuple):
@@ -41,7 +41,7 @@ class Mismatch(NamedTuple):
 class Outbox:
     """Compares the rows of a log with what its events emit, step by step.
 
-    routed: also compare where the rows went (queue, priority, lane), which is the machine's present `route`.
+    routed: also compare where the rows went (queue, priority, lane, limit), which is the machine's present `route`.
     """
 
     def __init__(self, log: Log, *, routed: bool) -> None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fsm_core.births import Bounds, birth
-from fsm_core.codec import Limits, decode_named
+from fsm_core.codec import decode_named
 from fsm_core.context import Context
 from fsm_core.decide import advance, begin
 from fsm_core.draft import Draft
 from fsm_core.errors import EventNotFound, Rejected, ReplayFailed
+from fsm_core.payload import Limits
 from fsm_core.types import Decision, MachineStatus, Snapshot
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     Reader = Callable[[str, int], AnyMachine]
     """Who reads what a version wrote, by name and version: `Registry.machine`. Raises UnknownMachine."""
-
 MISSING = "(missing)"
 """What `ReplayFailed.event` says of an event that is not in the log."""
 

@@ -84,10 +84,41 @@ class Overdue(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """A queue that live workers serve: their slots in sum, and the newest `published_at` that one of them claimed."""
+    """A queue that live workers serve: their slots in sum, and the newest `published_at` that one of them claimed.
+
+    limited: whether a limit holds for the whole queue.
+    """
 
     slots: int
     claimed_up_to: datetime | None
+    limited: bool = False
+
+
+class Cursor(NamedTuple):
+    """How far admission has come: behind this lane, and behind this key of this limit. As it is made, the beginning."""
+
+    lane: str = ""
+    limit: str = ""
+    key: str = ""
+
+
+class Admitted(NamedTuple):
+    """What one pass of admission did. rows: how many it admitted. wake: when time alone lets more in (a token, a retry that is due); None: it does not."""
+
+    rows: int
+    cursor: Cursor
+    wake: timedelta | None = None
+
+
+class Share(NamedTuple):
+    """What was published under a queue's limit. full: it lets out no more until something ends, or another relay is at it.
+
+    wake: when the next token comes; None: tokens are not what is missing.
+    """
+
+    rows: list[Published]
+    full: bool = False
+    wake: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +189,11 @@ class RelayStore(Protocol):
     def unpublish(self, ids: Sequence[ActionId], ticket: UUID, note: str) -> None:
         """Take the mark back; no attempt was made."""
 
-    def admit(self, cursor: str) -> tuple[int, str]:
-        """Admit the heads of free lanes after `cursor`; returns how many, and the next cursor ("" at the end)."""
+    def publish_limited(self, queue: str, limit: int, ticket: UUID) -> Share:
+        """As `publish`, of a queue that is under a limit; no more than that allows."""
+
+    def admit(self, cursor: Cursor) -> Admitted:
+        """Admit the heads of free lanes, and what limits leave room for, after `cursor`. One relay at a time: else nothing."""
 
     def mark_dead(self, lease: timedelta) -> int:
         """Take the leases away that ran out; returns how many."""

@@ -9,17 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fsm_core.delivery.ports import Broker, Message, Published, Queue, RelayStore
+from fsm_core.delivery.ports import Broker, Cursor, Message, Published, Queue, RelayStore, Share
 from fsm_core.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import timedelta
     from uuid import UUID
 
 MOST_IDS = 50
 WINDOW_LEAST_PER_SLOT = 4
 WINDOW_MOST = 2000
 TWICE = 2
+
+PASSES = 4
+"""How many passes of admission one tick makes at most, while they find nothing to admit: 2,000 lanes, and as many keys of limits."""
 
 
 @dataclass
@@ -49,12 +53,22 @@ class Window:
 
 @dataclass
 class Tick:
-    """What one tick did."""
+    """What one tick did.
+
+    wake: when time alone lets more through; None: it does not. closed: queues whose limit has no token left until then.
+    """
 
     admitted: int = 0
     published: int = 0
     full: bool = False
     broker_down: str | None = None
+    wake: timedelta | None = None
+    closed: set[str] = field(default_factory=set)
+
+    def wait(self, span: timedelta | None) -> None:
+        """Look again after `span`, if nothing else does before."""
+        if span is not None:
+            self.wake = span if self.wake is None else min(self.wake, span)
 
     @property
     def idle(self) -> bool:
@@ -73,14 +87,14 @@ class Relay:
     broker: Broker
     tickets: Callable[[], UUID]
     windows: dict[str, Window] = field(default_factory=dict)
-    cursor: str = ""
+    cursor: Cursor = Cursor()
     broken: str | None = None
 
     def tick(self, queues: Mapping[str, Queue], *, admit: bool) -> Tick:
         """Admit (if `admit`) and publish for `queues`. Raises StoreError; a broker that is away is told in the answer."""
         done = Tick()
         if admit:
-            done.admitted, self.cursor = self.store.admit(self.cursor)
+            self._admit(done)
         if self.broken is not None and not self._mended():
             done.broker_down = self.broken
             return done
@@ -97,6 +111,14 @@ class Relay:
             if name in queues and self.store.window(name) >= window.size:
                 window.full(queues[name].slots)
 
+    def _admit(self, done: Tick) -> None:
+        for _ in range(PASSES):
+            found = self.store.admit(self.cursor)
+            self.cursor, done.admitted = found.cursor, found.rows
+            done.wait(found.wake)
+            if done.admitted or self.cursor == Cursor():
+                return
+
     def _publish(self, name: str, queue: Queue, done: Tick) -> None:
         window = self.windows.setdefault(name, Window(WINDOW_LEAST_PER_SLOT * max(queue.slots, 1)))
         taken = self.store.window(name)
@@ -105,7 +127,7 @@ class Relay:
             done.full = True
             return
         ticket = self.tickets()
-        rows = self.store.publish(name, room, ticket)
+        rows = self._marked(name, room, ticket, done, limited=queue.limited)
         window.used(taken, len(rows), room)
         if not rows:
             return
@@ -117,6 +139,16 @@ class Relay:
             self.store.unpublish([row.id for row in rows], ticket, "the broker did not answer")
             return
         done.published += len(rows)
+
+    def _marked(self, name: str, room: int, ticket: UUID, done: Tick, *, limited: bool) -> list[Published]:
+        if not limited:
+            return self.store.publish(name, room, ticket)
+        share: Share = self.store.publish_limited(name, room, ticket)
+        done.full = done.full or share.full
+        if share.wake is not None:
+            done.closed.add(name)
+            done.wait(share.wake)
+        return share.rows
 
     def _mended(self) -> bool:
         try:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from fsm_core.delivery.waiters import Deadline
+from fsm_core.limits import SECOND
 from fsm_core.memory.store import MOST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
     from uuid import UUID
 
     from fsm_core.audit import Diff, Log
+    from fsm_core.delivery.upcasting import Upcast
+    from fsm_core.delivery.waiters import Span
+    from fsm_core.limits import Limit
     from fsm_core.machine import Machine
     from fsm_core.memory.drain import Drained
     from fsm_core.memory.store import MemoryStore
+    from fsm_core.records import Receipt
     from fsm_core.registry import AnyMachine
     from fsm_core.types import ActionId, ActionRecord, Decision, HistoryEntry, Key, MachineRecord, Snapshot
 
@@ -27,7 +34,7 @@ A = TypeVar("A")
 class AsyncMemoryStore:
     """As `AsyncPostgresStore`, over the rows of a `MemoryStore`.
 
-    A test drives an async application by the one and looks with the other. No verb but `drain` waits for anything.
+    A test drives an async application by the one and looks with the other. No verb but `drain` and `wait` waits for anything.
     """
 
     def __init__(self, store: MemoryStore) -> None:
@@ -61,6 +68,32 @@ class AsyncMemoryStore:
             machine, key, event, dedup_key=dedup_key, expected_seq=expected_seq, session=session
         )
 
+    async def signal(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        *,
+        dedup_key: str | None = None,
+        ttl: timedelta | None = None,
+        session: object = None,
+    ) -> Receipt:
+        """As `MemoryStore.signal`."""
+        return self._store.signal(machine, key, event, dedup_key=dedup_key, ttl=ttl, session=session)
+
+    async def signal_or_start(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        state: S | None = None,
+        *,
+        dedup_key: str | None = None,
+        session: object = None,
+    ) -> Receipt:
+        """As `MemoryStore.signal_or_start`."""
+        return self._store.signal_or_start(machine, key, event, state, dedup_key=dedup_key, session=session)
+
     async def preview(self, machine: Machine[S, E, A], key: Key, event: E) -> Decision[S, A]:
         """As `MemoryStore.preview`."""
         return self._store.preview(machine, key, event)
@@ -68,6 +101,20 @@ class AsyncMemoryStore:
     async def get(self, machine: Machine[S, E, A], key: Key) -> Snapshot[S]:
         """As `MemoryStore.get`."""
         return self._store.get(machine, key)
+
+    async def wait(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        timeout: Span | None = None,  # noqa: ASYNC109 - as the synchronous verb
+    ) -> Snapshot[S]:
+        """As `MemoryStore.wait`; another task or thread has to end it."""
+        deadline, store = Deadline(timeout), self._store
+        with store.waiters.waiting(store.get(machine, key).id) as end:
+            if store.get(machine, key).ended_at is None:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.wrap_future(end), deadline.left)
+        return deadline.judged(store.get(machine, key))
 
     async def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
         """As `MemoryStore.state_at`."""
@@ -137,6 +184,17 @@ class AsyncMemoryStore:
         """As `MemoryStore.restore`."""
         return self._store.restore(machine, key)
 
+    async def upcast(
+        self,
+        machine: Machine[S, E, A],
+        *,
+        dry_run: bool = False,
+        every: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> Upcast:
+        """As `MemoryStore.upcast`."""
+        return self._store.upcast(machine, dry_run=dry_run, every=every, progress=progress)
+
     async def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """As `MemoryStore.cancel`."""
         return self._store.cancel(machine, key, note)
@@ -144,6 +202,26 @@ class AsyncMemoryStore:
     async def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
         """As `MemoryStore.cancel_action`."""
         self._store.cancel_action(action_id, note)
+
+    async def limit(
+        self,
+        name: str,
+        *,
+        max_running: int | None = None,
+        rate: float | None = None,
+        per: timedelta = SECOND,
+        burst: int | None = None,
+    ) -> Limit:
+        """As `MemoryStore.limit`."""
+        return self._store.limit(name, max_running=max_running, rate=rate, per=per, burst=burst)
+
+    async def limits(self) -> list[Limit]:
+        """As `MemoryStore.limits`."""
+        return self._store.limits()
+
+    async def remove_limit(self, name: str) -> bool:
+        """As `MemoryStore.remove_limit`."""
+        return self._store.remove_limit(name)
 
     async def drain(self, *, limit: int = MOST, jump: bool = False) -> Drained:
         """As `MemoryStore.drain`, in a thread of its own with a loop of its own: effects share nothing with this one."""

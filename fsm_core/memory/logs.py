@@ -18,7 +18,9 @@ def log(tables: Tables, row: MachineRow) -> Log:
     """Everything that is recorded of a machine."""
     rows = sorted(tables.of_machine[row.id], key=lambda action: action.id)
     entries = map(_entry, tables.events[row.id])
-    kept = {now.seq: Base(now.seq, now.version, now.state_name, now.state) for now in tables.snapshots[row.id]}
+    kept = {
+        now.seq: Base(now.seq, now.version, now.state_name, now.state) for now in tables.snapshots[row.id]
+    }
     held = len(tables.inbox[row.id])
     return Log(tables.seen(row), tuple(entries), tuple(sorted(kept.values())), tuple(map(_row, rows)), held)
 
@@ -38,7 +40,7 @@ def _restored(tables: Tables, machine: MachineRow, lost: Lost) -> ActionRow:
     return ActionRow(
         ActionId(machine.id, new.seq, new.idx), machine.fsm, machine.key, new.name, new.version, new.payload, new.tracked,
         ActionStatus(new.status), new.queue, new.priority, new.lane, None, None, lost.created_at, tables.clock.now(), attempt=1,
-        in_doubt=True, note="restored by hand",
+        in_doubt=True, note="restored by hand", limit_name=new.limit_name, limit_key=new.limit_key,
     )  # fmt: skip
 
 
@@ -59,5 +61,5 @@ def _entry(row: EventRow) -> Entry:
 def _row(row: ActionRow) -> Row:
     return Row(
         row.id.seq, row.id.idx, row.name, row.version, row.payload, row.tracked, row.status, row.queue, row.priority, row.lane,
-        row.timer, row.outcome,
+        row.timer, row.outcome, row.limit_name, row.limit_key,
     )  # fmt: skip

@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fsm_core.delivery.ports import Claimed, Move
+from fsm_core.memory import admission
 from fsm_core.types import ActionId, ActionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from fsm_core.unit import Seen, Unit
 
 FINISHED = (ActionStatus.COMPLETED, ActionStatus.FAILED, ActionStatus.CANCELLED)
-ACTIVE = (ActionStatus.PENDING, ActionStatus.PUBLISHED, ActionStatus.RUNNING)
 LOST_FIRST, LOST_MOST = timedelta(seconds=0.25), timedelta(seconds=60)
 
 
@@ -59,14 +59,15 @@ class MemoryOutbox:
         """See `WorkerStore.write_alone`."""
         tables = self._tables
         with tables.lock:
-            seen, held = tables.seen(tables.machines[machine]), list(tables.inbox[machine])
+            seen, held = tables.seen(tables.machines[machine]), tables.waiting(machine)
             return tables.write(tables.decided(partial(decide, seen, held, offer=True)))
 
     def locate(self, addresses: Sequence[Address]) -> dict[Address, UUID]:
         """See `WorkerStore.locate`."""
         with self._tables.lock:
             known = self._tables.addresses
-            return {address: known[address] for address in addresses if address in known}
+            rows = self._tables.machines
+            return {a: known[a] for a in addresses if a in known and rows[known[a]].state}
 
     def cancel_children(self, parent: UUID, note: str) -> bool:
         """See `WorkerStore.cancel_children`."""
@@ -93,24 +94,27 @@ class MemoryOutbox:
     # A relay's side
 
     def admit(self) -> None:
-        """Admit the first row of each lane that is free, if it is due."""
+        """See `RelayStore.admit`."""
         with self._tables.lock:
-            rows = [row for row in self._tables.actions.values() if row.lane is not None]
-            taken = {row.lane for row in rows if row.status in ACTIVE}
-            for row in rows:
-                if row.status is ActionStatus.BLOCKED and row.lane not in taken:
-                    taken.add(row.lane)
-                    if row.run_at <= self._tables.clock.now():
-                        row.status = ActionStatus.PENDING
+            admission.admit(self._tables)
 
     def publish(self, limit: int, ticket: UUID, served: Callable[[ActionRow], bool]) -> list[ActionId]:
-        """Mark up to `limit` due rows that are `served` as published under `ticket`, the most urgent first."""
+        """Mark up to `limit` due rows that are `served` as published under `ticket`, the most urgent first.
+
+        No more of a queue than its limit allows.
+        """
         with self._tables.lock:
             now = self._tables.clock.now()
             due = [row for row in self._pending(served) if row.run_at <= now]
-            taken = sorted(due, key=lambda row: (row.priority, row.run_at))[:limit]
-            for row in taken:
-                row.status, row.token, row.published_at = ActionStatus.PUBLISHED, ticket, now
+            taken: list[ActionRow] = []
+            gates = {queue: admission.of_queue(self._tables, queue) for queue in {row.queue for row in due}}
+            for row in sorted(due, key=lambda row: (row.priority, row.run_at)):
+                gate = gates[row.queue]
+                if len(taken) < limit and (gate is None or gate.room):
+                    row.status, row.token, row.published_at = ActionStatus.PUBLISHED, ticket, now
+                    taken.append(row)
+                    if gate is not None:
+                        gate.take()
             return [row.id for row in taken]
 
     def unpublish(self, ids: Sequence[ActionId], ticket: UUID) -> None:
@@ -121,9 +125,9 @@ class MemoryOutbox:
                     row.status = ActionStatus.PENDING
 
     def next_due(self, served: Callable[[ActionRow], bool]) -> datetime | None:
-        """When the next pending row that is `served` becomes due; None: none waits."""
+        """When time alone lets the next row that is `served` be published; None: none waits for that."""
         with self._tables.lock:
-            return min((row.run_at for row in self._pending(served)), default=None)
+            return min((*self._due(served), *admission.opens(self._tables, served)), default=None)
 
     def requeue_dead(self) -> int:
         """Put back what workers that are gone were running, its outcome in doubt; returns how many."""
@@ -137,7 +141,7 @@ class MemoryOutbox:
                 self._tables.record_attempt(row, "lost")
                 # No jitter, unlike the relay's: one process makes no storm, and a test sees the same times again.
                 delay = min(LOST_FIRST * 2 ** min(row.lost, 10), LOST_MOST)
-                row.status, row.run_at = ActionStatus.PENDING, self._tables.clock.now() + delay
+                row.status, row.run_at = _again(row), self._tables.clock.now() + delay
                 row.lost, row.in_doubt, row.note = row.lost + 1, True, "its worker was lost"
             return len(lost)
 
@@ -159,6 +163,13 @@ class MemoryOutbox:
     def _pending(self, served: Callable[[ActionRow], bool]) -> list[ActionRow]:
         return [r for r in self._tables.actions.values() if r.status is ActionStatus.PENDING and served(r)]
 
+    def _due(self, served: Callable[[ActionRow], bool]) -> Iterator[datetime]:
+        for row in self._pending(served):
+            gate = admission.of_queue(self._tables, row.queue)
+            at = row.run_at if gate is None else gate.opens()
+            if at is not None:
+                yield max(at, row.run_at)
+
     def _claimed(self, row: ActionRow, worker: UUID, claim: UUID) -> Claimed:
         now, token, started = self._tables.clock.now(), row.token, None
         if row.outcome is None:
@@ -178,10 +189,17 @@ class MemoryOutbox:
             return False
         if move.attempt_outcome is not None:
             self._tables.record_attempt(row, move.attempt_outcome, error=move.error)
-        row.status, row.attempt, row.note = move.to, row.attempt + move.step, move.note
+        retried = move.to is ActionStatus.PENDING and move.attempt_outcome in ("error", "timed_out")
+        row.status = _again(row) if retried else move.to
+        row.attempt, row.note = row.attempt + move.step, move.note
         row.outcome = row.outcome if move.outcome is None else move.outcome
         row.error = row.error if move.error is None else move.error
         row.in_doubt = row.in_doubt if move.in_doubt is None else move.in_doubt
         row.run_at = row.run_at if move.delay is None else now + move.delay
         row.finished_at = now if move.to in FINISHED else None
         return True
+
+
+def _again(row: ActionRow) -> ActionStatus:
+    """Where another attempt begins: what has a limit goes through admission again."""
+    return ActionStatus.PENDING if row.limit_name is None else ActionStatus.BLOCKED

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-from uuid import UUID, uuid4, uuid5
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self, TypeVar
+from uuid import UUID, uuid4
 
 from fsm_core import audit
-from fsm_core.births import Address, Bounds, birth
-from fsm_core.codec import DEFAULT_LIMITS, Limits, decode_named
-from fsm_core.draft import Draft
+from fsm_core.delivery.waiters import Deadline
 from fsm_core.errors import (
     ActionNotFound,
-    DedupMismatch,
     DefinitionError,
-    InvariantViolated,
     MachineEnded,
     MachineNotFound,
-    TransitionError,
-    UnknownMachine,
     UnsupportedConnection,
-    WrongSeq,
     WrongStatus,
 )
-from fsm_core.inputs import Dedup, check, remembered
+from fsm_core.inputs import check, checked_ttl
+from fsm_core.limits import SECOND, Limit
 from fsm_core.memory import logs, views
 from fsm_core.memory.clock import Clock
+from fsm_core.memory.deciding import Call, Deciding
 from fsm_core.memory.drain import Drain, Drained
-from fsm_core.memory.tables import OPEN, ActionRow, DedupRow, MachineRow, Tables
+from fsm_core.memory.tables import OPEN, ActionRow, MachineRow, Tables
+from fsm_core.memory.upcasts import upcasts
+from fsm_core.payload import DEFAULT_LIMITS, Limits
 from fsm_core.registry import AnyEffects, AnyMachine, Registry
 from fsm_core.types import (
     ActionId,
@@ -43,20 +40,21 @@ from fsm_core.types import (
     Snapshot,
     key_text,
 )
-from fsm_core.unit import Seen, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
 
+    from fsm_core.delivery.upcasting import Upcast
+    from fsm_core.delivery.waiters import Span
     from fsm_core.machine import Machine
+    from fsm_core.records import Receipt
 
 S = TypeVar("S")
 E = TypeVar("E")
 A = TypeVar("A")
 
 MOST = 10_000
-NAMESPACE = UUID("5e4f5d0e-7b5c-4d1e-9b62-6f736d656d6f")
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +81,9 @@ class MemoryStore:
         self._limits = limits or DEFAULT_LIMITS
         self._tables = _tables or Tables(clock or Clock())
         self.clock = self._tables.clock
-        self._tables.judge = self._judge
+        self.waiters = self._tables.waiters
+        self._deciding = Deciding(self._tables, self.registry, self._limits)
+        self._tables.judge = self._deciding.judge
 
     @property
     def projected(self) -> list[object]:
@@ -113,21 +113,7 @@ class MemoryStore:
             raise DefinitionError(f"machine {machine.name!r} has no initial=; start it with a state")
         machine.state_name(chosen)
         with self._tables.lock:
-            row = self._tables.find(machine.name, name)
-            if row is not None:
-                return replace(self._draft(row).snapshot, duplicate=True)
-            at = self.clock.now()
-            blank = Seen(
-                uuid5(NAMESPACE, f"{machine.name}/{name}"), machine.name, name, machine.version, MachineStatus.UNBORN, "", "",
-                0, 0, 0, at, at, at, None,
-            )  # fmt: skip
-
-            def decide(taken: frozenset[Address]) -> Unit:
-                return birth(machine, chosen, blank, Bounds(self._limits, taken))[0]
-
-            unit = self._tables.decided(decide)
-            self._tables.insert(unit, "call", uuid4())
-            return birth(machine, chosen, blank, Bounds(self._limits))[1]
+            return self._deciding.start(machine, name, chosen)
 
     def advance(
         self,
@@ -144,24 +130,42 @@ class MemoryStore:
         self.registry.add(machine)
         check(machine, event, dedup_key)
         with self._tables.lock:
-            row = self._row(machine.name, key_text(key))
-            draft = self._draft(row)
-            dedup = remembered(machine, event, dedup_key, self._limits)
-            if dedup is not None and (known := self._tables.dedup.get((row.id, dedup.key))) is not None:
-                return _duplicate(draft, dedup, known)
-            if expected_seq is not None and expected_seq != row.seq:
-                raise WrongSeq(expected_seq, row.seq)
-            call, snapshots = uuid4(), list[Snapshot[S]]()
+            call = Call(machine, key_text(key), event, dedup_key, expected_seq)
+            return self._deciding.advance(self._row(machine.name, call.key), call)
 
-            def decide(taken: frozenset[Address]) -> Unit:
-                draft = self._draft(row, taken)
-                draft.apply(event, "call", call_id=call, dedup=dedup)
-                snapshots.append(draft.snapshot)
-                draft.follow()
-                return self._offered(row, draft)
+    def signal(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        *,
+        dedup_key: str | None = None,
+        ttl: timedelta | None = None,
+        session: object = None,
+    ) -> Receipt:
+        """As `PostgresStore.signal`."""
+        _no_session(session)
+        self.registry.add(machine)
+        check(machine, event, dedup_key)
+        checked_ttl(ttl)
+        with self._tables.lock:
+            call = Call(machine, key_text(key), event, dedup_key, wait=True, ttl=ttl)
+            return self._deciding.signal(call)
 
-            self._write(row, self._tables.decided(decide))
-            return snapshots[-1]
+    def signal_or_start(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        state: S | None = None,
+        *,
+        dedup_key: str | None = None,
+        session: object = None,
+    ) -> Receipt:
+        """As `PostgresStore.signal_or_start`."""
+        with self._tables.lock, self._tables.all_or_nothing():
+            self.start(machine, key, state, session=session)
+            return self.signal(machine, key, event, dedup_key=dedup_key)
 
     def preview(self, machine: Machine[S, E, A], key: Key, event: E) -> Decision[S, A]:
         """As `PostgresStore.preview`."""
@@ -175,7 +179,16 @@ class MemoryStore:
         """As `PostgresStore.get`."""
         self.registry.add(machine)
         with self._tables.lock:
-            return self._draft(self._row(machine.name, key_text(key))).snapshot
+            return self._deciding.draft(self._row(machine.name, key_text(key))).snapshot
+
+    def wait(self, machine: Machine[S, E, A], key: Key, timeout: Span | None = None) -> Snapshot[S]:
+        """As `PostgresStore.wait`; another thread has to end it, by a verb or by `drain`. `timeout` is real time, not the clock's."""
+        deadline = Deadline(timeout)
+        with self.waiters.waiting(self.get(machine, key).id) as end:
+            if self.get(machine, key).ended_at is None:
+                with suppress(TimeoutError):
+                    end.result(deadline.left)
+        return deadline.judged(self.get(machine, key))
 
     def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
         """As `PostgresStore.state_at`."""
@@ -268,7 +281,8 @@ class MemoryStore:
                 known = {attempt.number for attempt in self._tables.attempts[row.id].values()}
                 if row.outcome is None and row.attempt not in known:
                     self._tables.record_attempt(row, "error", error=row.error)
-                row.status = ActionStatus.PENDING if row.lane is None else ActionStatus.BLOCKED
+                free = row.lane is None and row.limit_name is None
+                row.status = ActionStatus.PENDING if free else ActionStatus.BLOCKED
                 row.budget_from, row.run_at = row.attempt, self.clock.now()
                 row.finished_at, row.note = None, "retried by hand"
             return [row.id for row in failed]
@@ -279,6 +293,22 @@ class MemoryStore:
         with self._tables.lock:
             row = self._row(machine.name, key_text(key))
             return logs.put_back(self._tables, row, audit.lost(logs.log(self._tables, row), self.registry))
+
+    def upcast(
+        self,
+        machine: Machine[S, E, A],
+        *,
+        dry_run: bool = False,
+        every: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> Upcast:
+        """As `PostgresStore.upcast`; all are one batch."""
+        self.registry.add(machine)
+        with self._tables.lock:
+            done = upcasts(self._tables, self.registry, machine, self._limits, dry_run=dry_run, every=every)
+        if progress is not None:
+            progress(done.looked)
+        return done
 
     def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """As `PostgresStore.cancel`."""
@@ -294,6 +324,33 @@ class MemoryStore:
             row = self._action(action_id)
             _must_be(row, (*OPEN, ActionStatus.FAILED))
             self._tables.cancel(row, note)
+
+    def limit(
+        self,
+        name: str,
+        *,
+        max_running: int | None = None,
+        rate: float | None = None,
+        per: timedelta = SECOND,
+        burst: int | None = None,
+    ) -> Limit:
+        """As `PostgresStore.limit`."""
+        limit = Limit(name, max_running, rate, per, burst)
+        with self._tables.lock:
+            self._tables.limits[name] = limit
+        return limit
+
+    def limits(self) -> list[Limit]:
+        """As `PostgresStore.limits`."""
+        with self._tables.lock:
+            return sorted(self._tables.limits.values(), key=lambda limit: limit.name)
+
+    def remove_limit(self, name: str) -> bool:
+        """As `PostgresStore.remove_limit`."""
+        with self._tables.lock:
+            buckets = self._tables.buckets
+            self._tables.buckets = {of: bucket for of, bucket in buckets.items() if of[0] != name}
+            return self._tables.limits.pop(name, None) is not None
 
     # Running effects
 
@@ -316,7 +373,7 @@ class MemoryStore:
 
     def _row(self, name: str, key: str) -> MachineRow:
         row = self._tables.find(name, key)
-        if row is None:
+        if row is None or row.status is MachineStatus.UNBORN:
             raise MachineNotFound(name, key)
         return row
 
@@ -333,38 +390,6 @@ class MemoryStore:
         if row is None:
             raise ActionNotFound(str(wanted))
         return row
-
-    def _draft(self, row: MachineRow, taken: frozenset[Address] = frozenset()) -> Draft:
-        return Draft(self.registry.reader(row.fsm, row.version), self._tables.seen(row), self._limits, taken)
-
-    def _judge(self, unit: Unit) -> None:
-        """Raises InvariantViolated. Machines that this process does not know are nobody's to judge here."""
-        try:
-            machine = self.registry.reader(unit.seen.machine, unit.version)
-        except UnknownMachine:
-            return
-        state = decode_named(machine, "state", unit.state_name, unit.state, unit.version)
-        if (broken := machine.violated(state)) is not None:
-            raise InvariantViolated(machine.name, unit.state_name, broken)
-
-    def _offered(self, row: MachineRow, draft: Draft) -> Unit:
-        waiting = self._tables.inbox[row.id]
-        if waiting and draft.changed:
-            draft.offer(list(waiting))
-            for held, bug in draft.refused:
-                log.error("a held %s could not be applied, it is held on", held.name, exc_info=bug)
-        return draft.unit
-
-    def _write(self, row: MachineRow, unit: Unit) -> None:
-        if not self._tables.write(unit):
-            raise TransitionError(f"machine {row.fsm}/{row.key} was changed by its own transition")
-
-
-def _duplicate(draft: Draft, dedup: Dedup, known: DedupRow) -> Snapshot[Any]:
-    if known.digest != dedup.digest:
-        raise DedupMismatch(dedup.key, known.seq)
-    now, seq = draft.snapshot, known.seq
-    return replace(now, seq=now.seq if seq is None else seq, duplicate=True, held=seq is None)
 
 
 def _must_be(row: ActionRow, wanted: tuple[ActionStatus, ...]) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import defaultdict
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from fsm_core.births import Address, cancelled
+from fsm_core.delivery.waiters import Waiters
 from fsm_core.rows import STATE_TIMER, text
 from fsm_core.types import ActionId, ActionStatus, MachineStatus
 from fsm_core.unit import Held, NewEvent, Rebased, Seen, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from uuid import UUID
 
+    from fsm_core.inputs import Dedup
+    from fsm_core.limits import Limit
     from fsm_core.memory.clock import Clock
     from fsm_core.rows import NewAction
 
@@ -83,6 +88,8 @@ class ActionRow:
     finished_at: datetime | None = None
     error: str | None = None
     note: str | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
 
 
 @dataclass
@@ -106,6 +113,17 @@ class DedupRow:
 
 
 @dataclass
+class BucketRow:
+    """The tokens that a limit's key had left when it was last looked at."""
+
+    tokens: float
+    refilled_at: datetime
+
+
+_ROWS = frozenset({"machines", "addresses", "events", "actions", "of_machine", "inbox", "expires", "dedup"})
+
+
+@dataclass
 class Tables:
     """All rows, under one lock; `alive` are the workers that have not ended. Its methods are called with the lock held."""
 
@@ -118,10 +136,14 @@ class Tables:
     of_machine: dict[UUID, list[ActionRow]] = field(default_factory=lambda: defaultdict(list))
     attempts: dict[ActionId, dict[UUID, AttemptRow]] = field(default_factory=lambda: defaultdict(dict))
     inbox: dict[UUID, list[Held]] = field(default_factory=lambda: defaultdict(list))
+    expires: dict[int, datetime] = field(default_factory=dict)
     dedup: dict[tuple[UUID, str], DedupRow] = field(default_factory=dict)
     snapshots: dict[UUID, list[Rebased]] = field(default_factory=lambda: defaultdict(list))
     projected: list[object] = field(default_factory=list)
     alive: set[UUID] = field(default_factory=set)
+    waiters: Waiters = field(default_factory=Waiters)
+    limits: dict[str, Limit] = field(default_factory=dict)
+    buckets: dict[tuple[str, str], BucketRow] = field(default_factory=dict)
     judge: Callable[[Unit], None] | None = None
     """What raises, if a unit breaks an invariant: then nothing of it is written."""
     _count: int = 0
@@ -175,7 +197,46 @@ class Tables:
             self.next_number(),
         )
         self._emit(self.seen(row), left)
+        self.waiters.wake([row.id])
         return len(open_)
+
+    def waiting(self, machine: UUID) -> list[Held]:
+        """What is held for a machine and has not expired."""
+        now = self.clock.now()
+        return [held for held in self.inbox[machine] if self.expires.get(held.pos or 0, now) >= now]
+
+    def expect(self, machine: UUID, fsm: str, key: str, version: int) -> MachineRow:
+        """A machine that is not born: signals wait for it."""
+        now = self.clock.now()
+        row = MachineRow(
+            machine, fsm, key, version, MachineStatus.UNBORN, "", "", 0, 1, now, now, None, self.next_number()
+        )
+        self.machines[machine], self.addresses[fsm, key] = row, machine
+        return row
+
+    def hold(self, row: MachineRow, held: Held, dedup: Dedup | None) -> None:
+        """Keep a signal for a machine that is not born."""
+        row.rev += 1
+        self._keep(row.id, held)
+        if dedup is not None and dedup.digest is not None:
+            self.dedup[row.id, dedup.key] = DedupRow(dedup.digest, None)
+
+    def _keep(self, machine: UUID, held: Held) -> None:
+        number = self.next_number()
+        self.inbox[machine].append(held._replace(pos=number))
+        if held.ttl is not None:
+            self.expires[number] = self.clock.now() + held.ttl
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What raises inside leaves every row as it was."""
+        kept = {f.name: copy.deepcopy(getattr(self, f.name)) for f in fields(self) if f.name in _ROWS}
+        try:
+            yield
+        except BaseException:
+            for name, value in kept.items():
+                setattr(self, name, value)
+            raise
 
     def insert(self, unit: Unit, source: str, call_id: UUID | None, cause: str | None = None) -> None:
         """Write a birth; its address is free. Raises InvariantViolated."""
@@ -211,6 +272,8 @@ class Tables:
         self._end_actions(unit)
         self._emit(unit.seen, unit.actions)
         self._extras(unit)
+        if unit.ended:
+            self.waiters.wake([row.id])
         return True
 
     def cancel(self, row: ActionRow, note: str | None) -> None:
@@ -270,7 +333,9 @@ class Tables:
         """The inbox and the dedup keys."""
         machine = unit.seen.id
         waiting = [held for held in self.inbox[machine] if held.pos not in unit.taken]
-        self.inbox[machine] = waiting + [held._replace(pos=self.next_number()) for held in unit.held]
+        self.inbox[machine] = waiting
+        for held in unit.held:
+            self._keep(machine, held)
         for known in unit.dedup:
             if known.digest is not None:
                 self.dedup[machine, known.key] = DedupRow(known.digest, known.seq)
@@ -300,6 +365,7 @@ class Tables:
             row = ActionRow(
                 made, seen.machine, seen.key, new.name, new.version, new.payload, new.tracked, ActionStatus(new.status),
                 new.queue, new.priority, new.lane, new.timer, new.outcome, seen.at, self.clock.now() + new.delay,
+                limit_name=new.limit_name, limit_key=new.limit_key,
             )  # fmt: skip
             self.actions[made] = row
             self.of_machine[seen.id].append(row)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
-import psycopg
 from tenacity import AsyncRetrying
 
-from fsm_core.errors import DatabaseUnavailable, UnsupportedConnection
+from fsm_core.delivery.waiters import Deadline, Span
+from fsm_core.errors import UnsupportedConnection
+from fsm_core.limits import SECOND, Limit
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run_async
 from fsm_core.postgres.base import Base, name_of
-from fsm_core.postgres.failures import from_sqlalchemy
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import audit, look, operate
+from fsm_core.postgres.flows import limits as limiting
+from fsm_core.postgres.flows import signal as signalling
 from fsm_core.postgres.flows import start as starting
 from fsm_core.postgres.flows.alone import Alone
+from fsm_core.postgres.flows.upcast import Upcasting
+from fsm_core.postgres.own import AsyncOwn
 from fsm_core.postgres.store import LOCK_TIMEOUT
+from fsm_core.postgres.waiting import AsyncListener
 from fsm_core.types import (
     ActionId,
     ActionRecord,
@@ -31,15 +37,18 @@ from fsm_core.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from datetime import timedelta
     from uuid import UUID
 
+    import psycopg
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from fsm_core.audit import Diff, Log, Orphan
-    from fsm_core.codec import Limits
+    from fsm_core.delivery.upcasting import Upcast
     from fsm_core.machine import Machine
+    from fsm_core.payload import Limits
+    from fsm_core.records import Receipt
     from fsm_core.registry import AnyEffects, AnyMachine
 
 S = TypeVar("S")
@@ -68,7 +77,8 @@ class AsyncPostgresStore(Base):
             engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout
         )
         self._engine = engine
-        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._own = AsyncOwn(engine)
+        self._listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncListener] = WeakKeyDictionary()
 
     async def start(
         self,
@@ -108,8 +118,47 @@ class AsyncPostgresStore(Base):
             return await self._run(connection, flow, call.what)
         async for attempt in AsyncRetrying(**self._policy()):
             with attempt:
-                return await self._advance_own(call)
+                return await self._decide_own(call, partial(advancing.advance, call))
         raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
+
+    async def signal(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        *,
+        dedup_key: str | None = None,
+        ttl: timedelta | None = None,
+        session: joined.AsyncTransaction | None = None,
+    ) -> Receipt:
+        """As `PostgresStore.signal`."""
+        call = self._signal(machine, key, event, dedup_key, ttl)
+        if session is not None:
+            connection = await joined.async_connection(session)
+            flow = partial(signalling.signal, call, locked=True, own=False)
+            return await self._run(connection, flow, call.what)
+        async for attempt in AsyncRetrying(**self._policy()):
+            with attempt:
+                return await self._decide_own(call, partial(signalling.signal, call))
+        raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
+
+    async def signal_or_start(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        state: S | None = None,
+        *,
+        dedup_key: str | None = None,
+        session: joined.AsyncTransaction | None = None,
+    ) -> Receipt:
+        """As `PostgresStore.signal_or_start`."""
+        name = self._started(machine, key)
+        call = self._signal(machine, key, event, dedup_key, None)
+        wait = self._lock_wait if session is None else None
+        birth = starting.Birth(self.registry, machine, name, state, self._limits, wait)
+        flow = partial(signalling.signal_or_start, call, birth, own=session is None)
+        return await self._once(call.what, flow, session, opening=None if session else self._lock_timeout)
 
     async def preview(self, machine: Machine[S, E, A], key: Key, event: E) -> Decision[S, A]:
         """As `PostgresStore.preview`."""
@@ -125,6 +174,22 @@ class AsyncPostgresStore(Base):
         return await self._once(
             f"get {machine.name}/{text}", partial(look.get, self.registry, machine.name, text)
         )
+
+    async def wait(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        timeout: Span | None = None,  # noqa: ASYNC109 - as the synchronous verb
+    ) -> Snapshot[S]:
+        """As `PostgresStore.wait`, from a task."""
+        deadline, loop = Deadline(timeout), asyncio.get_running_loop()
+        while (now := await self.get(machine, key)).ended_at is None:
+            if deadline.over:
+                return deadline.judged(now)
+            listener = self._listeners.setdefault(loop, AsyncListener(self._engine, self.schema))
+            with self._told(f"wait for {machine.name}/{now.key}"):
+                await listener.wait(now.id, deadline.left)
+        return now
 
     async def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
         """As `PostgresStore.state_at`."""
@@ -207,6 +272,24 @@ class AsyncPostgresStore(Base):
         flow = partial(audit.restore, self.registry, machine.name, key_text(key))
         return await self._once(f"restore {machine.name}/{key}", flow, opening=self._lock_timeout)
 
+    async def upcast(
+        self,
+        machine: Machine[S, E, A],
+        *,
+        dry_run: bool = False,
+        every: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> Upcast:
+        """As `PostgresStore.upcast`."""
+        self.registry.add(machine)
+        work = Upcasting(
+            self.registry, machine, self._limits, dry_run=dry_run, every=every, progress=progress
+        )
+        for flow in work.flows():
+            with work.passing():
+                await self._once(work.what, flow, opening=self._lock_timeout)
+        return work.done
+
     async def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """As `PostgresStore.cancel`."""
         flow = partial(operate.cancel_machine, name_of(machine), key_text(key), note)
@@ -218,19 +301,39 @@ class AsyncPostgresStore(Base):
             "cancel", partial(operate.cancel_action, action_id, note), opening=self._lock_timeout
         )
 
-    async def _advance_own(self, call: advancing.Call) -> Snapshot[Any]:
-        async with self._connected(call.what) as connection:
+    async def limit(
+        self,
+        name: str,
+        *,
+        max_running: int | None = None,
+        rate: float | None = None,
+        per: timedelta = SECOND,
+        burst: int | None = None,
+    ) -> Limit:
+        """As `PostgresStore.limit`."""
+        limit = Limit(name, max_running, rate, per, burst)
+        await self._once(f"limit {name}", partial(limiting.put, limit))
+        return limit
+
+    async def limits(self) -> list[Limit]:
+        """As `PostgresStore.limits`."""
+        return await self._once("limits", limiting.every)
+
+    async def remove_limit(self, name: str) -> bool:
+        """As `PostgresStore.remove_limit`."""
+        return await self._once(f"remove limit {name}", partial(limiting.drop, name))
+
+    async def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
+        async with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
                 try:
-                    return await self._run(
-                        connection, partial(advancing.advance, call, locked=False), call.what
-                    )
+                    return await self._run(connection, partial(flow, locked=False), call.what)
                 except advancing.Conflict:
                     call.tried_at = None
                     self._heat(call)
             async with connection.transaction():
                 await self._run(connection, self._lock_timeout, call.what)
-                return await self._run(connection, partial(advancing.advance, call, locked=True), call.what)
+                return await self._run(connection, partial(flow, locked=True), call.what)
 
     async def _once(
         self,
@@ -244,27 +347,13 @@ class AsyncPostgresStore(Base):
             return await self._run(await joined.async_connection(session), flow, what)
         async for attempt in AsyncRetrying(**self._policy()):
             with attempt:
-                async with self._connected(what) as connection:
+                async with self._own.connected(what) as connection:
                     if opening is None:
                         return await self._run(connection, flow, what)
                     async with connection.transaction():
                         await self._run(connection, opening, what)
                         return await self._run(connection, flow, what)
         raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
-
-    @asynccontextmanager
-    async def _connected(self, what: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        with from_sqlalchemy(what, self._engine.url):
-            async with self._autocommit.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
-                assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - the stores check their engine
-                try:
-                    yield driver
-                except (DatabaseUnavailable, psycopg.OperationalError):
-                    if driver.closed:
-                        await connection.invalidate()
-                        await self._engine.dispose()
-                    raise
 
     async def _run(
         self,

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from fsm_core.codec import DEFAULT_LIMITS, Limits
-from fsm_core.errors import (
-    DatabaseUnavailable,
-    Deadlock,
-    SerializationConflict,
-    StoreError,
-)
-from fsm_core.inputs import check
+from fsm_core.errors import DatabaseUnavailable, Deadlock, SerializationConflict, StoreError
+from fsm_core.inputs import check, checked_ttl
+from fsm_core.payload import DEFAULT_LIMITS, Limits
 from fsm_core.postgres.ask import Ask
 from fsm_core.postgres.flows.advance import Call, Conflict
 from fsm_core.postgres.statements import machines as sql
@@ -59,12 +55,24 @@ class Base:
         self._hot: dict[tuple[str, str], float] = {}
 
     def _call(
-        self, machine: AnyMachine, key: Key, event: object, dedup_key: str | None, expected_seq: int | None
+        self,
+        machine: AnyMachine,
+        key: Key,
+        event: object,
+        dedup_key: str | None,
+        expected_seq: int | None = None,
     ) -> Call:
         """A checked call of `advance`. Raises UnknownType (also for those that only the engine makes), InvalidKey."""
         self.registry.add(machine)
         check(machine, event, dedup_key)
         return Call(self.registry, machine, key_text(key), event, self._limits, dedup_key, expected_seq)
+
+    def _signal(
+        self, machine: AnyMachine, key: Key, event: object, dedup_key: str | None, ttl: timedelta | None
+    ) -> Call:
+        """The same for a signal. Raises ConfigurationError: a time to live that is none."""
+        checked_ttl(ttl)
+        return replace(self._call(machine, key, event, dedup_key), wait=True, ttl=ttl)
 
     def _started(self, machine: AnyMachine, key: Key | None) -> str:
         self.registry.add(machine)

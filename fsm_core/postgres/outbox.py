@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
 
-from fsm_core.delivery.ports import Claimed, Move, Overdue, Published, Queue
+from fsm_core.delivery.ports import Admitted, Claimed, Cursor, Move, Overdue, Published, Queue, Share
 from fsm_core.errors import Busy, MachineEnded
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row, run
+from fsm_core.postgres.flows.admission import admit, publish, publish_limited
 from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.flows.alone import alone
 from fsm_core.postgres.flows.operate import cancel_machine
 from fsm_core.postgres.own import Own
-from fsm_core.postgres.statements import family, machines, outbox, relay
+from fsm_core.postgres.statements import family, limits, machines, outbox, relay, upcast
 from fsm_core.postgres.urls import engine_url, shown
 from fsm_core.types import ActionId, ActionStatus
 
@@ -38,11 +39,11 @@ KEEPALIVES = {
 }  # fmt: skip
 """A database that has vanished without a word is noticed in seconds; TCP alone would wait for a quarter of an hour."""
 
-LANES_A_PASS = 500
-"""How many lanes one pass of admission looks at, as the statement has it."""
-
 CHILDREN_A_PASS = 100
 """How many children one look at a machine's children cancels."""
+
+LOOK = "1s"
+"""How long a look that is worth no more than that may take."""
 
 LOCK_WAIT = "200ms"
 """Far below deadlock_timeout (1 s): if our order of locks meets the application's, it is the worker that yields."""
@@ -63,6 +64,8 @@ def own_engine(database_url: str, *, pool_size: int = 4) -> Engine:
         # The array statements would be planned anew at each execution: 1,200 against 600 us.
         connection.execute("SET plan_cache_mode = force_generic_plan")
         connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+        # Limits are counted in a snapshot that is newer than their lock: never in one of the whole transaction.
+        connection.execute("SET default_transaction_isolation = 'read committed'")
         connection.commit()
 
     return engine
@@ -178,7 +181,7 @@ class PostgresOutbox:
         """See `RelayStore.queues`."""
 
         def reads(rows: list[Row]) -> dict[str, Queue]:
-            return {row[0]: Queue(row[1], None if row[2] is None else params.utc(row[2])) for row in rows}
+            return {row[0]: Queue(row[1], row[2] and params.utc(row[2]), row[3]) for row in rows}
 
         return self._ask("queues", Ask(relay.QUEUES, {}, reads))
 
@@ -188,12 +191,7 @@ class PostgresOutbox:
 
     def publish(self, queue: str, limit: int, ticket: UUID) -> list[Published]:
         """See `RelayStore.publish`."""
-        parameters = {"queue": queue, "n": limit, "ticket": ticket}
-
-        def reads(rows: list[Row]) -> list[Published]:
-            return [Published(ActionId(*row[:3]), *row[3:]) for row in rows]
-
-        return self._ask("publish", Ask(relay.PUBLISH, parameters, reads))
+        return self._ask("publish", publish(queue, limit, ticket))
 
     def unpublish(self, ids: Sequence[ActionId], ticket: UUID, note: str) -> None:
         """See `RelayStore.unpublish`."""
@@ -201,17 +199,15 @@ class PostgresOutbox:
             "unpublish", Ask(relay.UNPUBLISH, {**params.keys(ids), "ticket": ticket, "note": note}, len)
         )
 
-    def admit(self, cursor: str) -> tuple[int, str]:
+    def publish_limited(self, queue: str, limit: int, ticket: UUID) -> Share:
+        """See `RelayStore.publish_limited`."""
+        with self._own.connected("publish") as connection, connection.transaction():
+            return run(connection, self.schema, publish_limited(queue, limit, ticket))
+
+    def admit(self, cursor: Cursor) -> Admitted:
         """See `RelayStore.admit`."""
-
-        async def flow() -> tuple[int, str]:
-            if not await Ask(relay.ADMISSION, {}, lambda rows: rows[0][0]):
-                return 0, cursor  # another relay is at it
-            admitted, last, looked = await Ask(relay.ADMIT, {"cursor": cursor}, lambda rows: rows[0])
-            return admitted, last if looked == LANES_A_PASS else ""
-
         with self._own.connected("admit") as connection, connection.transaction():
-            return run(connection, self.schema, flow())
+            return run(connection, self.schema, admit(cursor))
 
     def mark_dead(self, lease: timedelta) -> int:
         """See `RelayStore.mark_dead`."""
@@ -245,6 +241,7 @@ class PostgresOutbox:
     def forget_workers(self) -> None:
         """See `RelayStore.forget_workers`."""
         self._ask("forget workers", Ask(relay.FORGET_WORKERS, {}, len))
+        self._ask("forget buckets", Ask(limits.FORGET_BUCKETS, {}, len))
 
     # The processes' own rows
 
@@ -275,6 +272,17 @@ class PostgresOutbox:
     def retire(self, worker: UUID) -> None:
         """Give the lease back, at a graceful end."""
         self._ask("retire", Ask(relay.RETIRE, {"id": worker}, len))
+
+    def unread(self, known: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+        """Names and versions of live machines that neither `known` nor a living worker reads; a sample, and within a second."""
+
+        async def flow() -> list[tuple[str, int]]:
+            await Ask(upcast.LOOK_TIMEOUT, {"wait": LOOK}, len)
+            parameters = {"known": json.dumps({name: list(versions) for name, versions in known.items()})}
+            return await Ask(upcast.UNREAD, parameters, lambda rows: [(row[0], row[1]) for row in rows])
+
+        with self._own.connected("look for machines that nobody reads") as connection, connection.transaction():
+            return run(connection, self.schema, flow())
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,9 +11,10 @@ from fsm_core.errors import DatabaseUnavailable
 from fsm_core.postgres.failures import from_sqlalchemy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 class Own:
@@ -41,3 +42,30 @@ class Own:
                     connection.invalidate()
                     self._engine.dispose()  # what is pooled beside it broke as well, most likely
                 raise
+
+
+class AsyncOwn:
+    """As `Own`, beneath an AsyncEngine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def close(self) -> None:
+        """As `Own.close`."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def connected(self, doing: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """As `Own.connected`."""
+        with from_sqlalchemy(doing, self._engine.url):
+            async with self._autocommit.connect() as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - the stores check their engine
+                try:
+                    yield driver
+                except (DatabaseUnavailable, psycopg.OperationalError):
+                    if driver.closed:
+                        await connection.invalidate()
+                        await self._engine.dispose()
+                    raise

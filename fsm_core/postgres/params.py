@@ -34,6 +34,8 @@ _ACTION_COLUMNS = (
     "delay",
     "timer",
     "outcome",
+    "limit_name",
+    "limit_key",
 )
 
 
@@ -49,7 +51,7 @@ def _utc_or_none(value: datetime | None) -> datetime | None:
 def seen(row: Row) -> Seen:
     """The machine of a READ row (without what it says of a dedup key)."""
     return Seen(
-        id=row[0], machine=row[1], key=row[2], version=row[3], status=MachineStatus(row[4]), state_name=row[5], state=row[6],
+        id=row[0], machine=row[1], key=row[2], version=row[3], status=MachineStatus(row[4]), state_name=row[5] or "", state=row[6] or "",
         seq=row[7], rev=row[8], inbox=row[9], at=utc(row[10]), created_at=utc(row[11]), updated_at=utc(row[12]),
         ended_at=_utc_or_none(row[13]), parent=row[17], parent_queue=row[18],
     )  # fmt: skip
@@ -183,7 +185,7 @@ def _events(units: Sequence[Unit]) -> dict[str, object]:
 def _inbox(units: Sequence[Unit]) -> dict[str, object]:
     added = [(n, row) for n, unit in enumerate(units) for row in unit.held]
     gone = [(n, pos) for n, unit in enumerate(units) for pos in unit.taken]
-    columns = ("name", "payload", "version", "source", "cause", "call_id")
+    columns = ("name", "payload", "version", "source", "cause", "call_id", "ttl")
     return {
         "g_unit": [n for n, _ in gone], "g_pos": [pos for _, pos in gone], "i_unit": [n for n, _ in added],
         "i_dedup": [row.dedup_key for _, row in added], **{f"i_{c}": [getattr(r, c) for _, r in added] for c in columns},

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import Retrying
 
+from fsm_core.delivery.waiters import Deadline, Span
 from fsm_core.errors import UnsupportedConnection
+from fsm_core.limits import SECOND, Limit
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run
 from fsm_core.postgres.base import Base, name_of
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import audit, look, operate
+from fsm_core.postgres.flows import limits as limiting
+from fsm_core.postgres.flows import signal as signalling
 from fsm_core.postgres.flows import start as starting
 from fsm_core.postgres.flows.alone import Alone
+from fsm_core.postgres.flows.upcast import Upcasting
 from fsm_core.postgres.own import Own
+from fsm_core.postgres.waiting import Listener
 from fsm_core.types import (
     ActionId,
     ActionRecord,
@@ -36,8 +43,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from fsm_core.audit import Diff, Log, Orphan
-    from fsm_core.codec import Limits
+    from fsm_core.delivery.upcasting import Upcast
     from fsm_core.machine import Machine
+    from fsm_core.payload import Limits
+    from fsm_core.records import Receipt
     from fsm_core.registry import AnyEffects, AnyMachine
 
 S = TypeVar("S")
@@ -75,7 +84,9 @@ class PostgresStore(Base):
         super().__init__(
             engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout
         )
+        self._engine = engine
         self._own = Own(engine)
+        self._listeners: dict[int, Listener] = {}
 
     # The verbs
 
@@ -130,8 +141,55 @@ class PostgresStore(Base):
             return self._run(connection, partial(advancing.advance, call, locked=True, own=False), call.what)
         for attempt in Retrying(**self._policy()):
             with attempt:
-                return self._advance_own(call)
+                return self._decide_own(call, partial(advancing.advance, call))
         raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def signal(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        *,
+        dedup_key: str | None = None,
+        ttl: timedelta | None = None,
+        session: joined.SyncTransaction | None = None,
+    ) -> Receipt:
+        """An `advance` that is never too early: the event waits in the inbox until an edge takes it, also before the birth.
+
+        dedup_key: remembered after the event was taken, too. ttl: how long it waits at most; None: for a machine that
+        exists for ever, for one that does not seven days. session: the caller's transaction.
+        Raises what `advance` raises, but neither MachineNotFound nor UnhandledEvent; MachineEnded by a machine that has
+        ended, however it did.
+        """
+        call = self._signal(machine, key, event, dedup_key, ttl)
+        if session is not None:
+            connection = joined.connection(session)
+            return self._run(connection, partial(signalling.signal, call, locked=True, own=False), call.what)
+        for attempt in Retrying(**self._policy()):
+            with attempt:
+                return self._decide_own(call, partial(signalling.signal, call))
+        raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def signal_or_start(
+        self,
+        machine: Machine[S, E, A],
+        key: Key,
+        event: E,
+        state: S | None = None,
+        *,
+        dedup_key: str | None = None,
+        session: joined.SyncTransaction | None = None,
+    ) -> Receipt:
+        """Signal the machine; where there is none, start it in `state` before, in the same transaction.
+
+        Raises what `start` and `signal` raise; then nothing changed.
+        """
+        name = self._started(machine, key)
+        call = self._signal(machine, key, event, dedup_key, None)
+        wait = self._lock_wait if session is None else None
+        birth = starting.Birth(self.registry, machine, name, state, self._limits, wait)
+        flow = partial(signalling.signal_or_start, call, birth, own=session is None)
+        return self._once(call.what, flow, session, opening=None if session else self._lock_timeout)
 
     def preview(self, machine: Machine[S, E, A], key: Key, event: E) -> Decision[S, A]:
         """What `advance` would decide now: the state after `event`, and the actions in order. Nothing is written or locked.
@@ -151,6 +209,23 @@ class PostgresStore(Base):
         self.registry.add(machine)
         text = key_text(key)
         return self._once(f"get {machine.name}/{text}", partial(look.get, self.registry, machine.name, text))
+
+    def wait(self, machine: Machine[S, E, A], key: Key, timeout: Span | None = None) -> Snapshot[S]:
+        """The machine when it has ended: done, failed or cancelled. Waits until then, at most `timeout` (a timedelta, or seconds).
+
+        All who wait in a process share one connection beside the engine's pool; nothing polls, unless a pooler (PgBouncer in
+        transaction mode) keeps notifications away. There is no `session`: a transaction would wait for what it cannot see.
+        Raises what `get` raises, also if the machine is deleted meanwhile, and WaitTimeout with the machine as it is then.
+        """
+        deadline = Deadline(timeout)
+        while (now := self.get(machine, key)).ended_at is None:
+            if deadline.over:
+                return deadline.judged(now)
+            # A connection does not survive a fork: a child that waits has a listener of its own.
+            listener = self._listeners.setdefault(os.getpid(), Listener(self._engine, self.schema))
+            with self._told(f"wait for {machine.name}/{now.key}"):
+                listener.wait(now.id, deadline.left)
+        return now
 
     def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
         """The machine right after event `seq` (0: its birth), replayed from its log or the nearest snapshot.
@@ -248,6 +323,31 @@ class PostgresStore(Base):
         flow = partial(audit.restore, self.registry, machine.name, key_text(key))
         return self._once(f"restore {machine.name}/{key}", flow, opening=self._lock_timeout)
 
+    def upcast(
+        self,
+        machine: Machine[S, E, A],
+        *,
+        dry_run: bool = False,
+        every: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> Upcast:
+        """Write all live machines of that name which an older version wrote in the shape of `machine`; no event is recorded.
+
+        A machine whose own version is registered here finishes on it, and is left alone, unless `every`. One of whose state,
+        held events and open actions something cannot be read is left as it was, and stands in the answer. dry_run: only say
+        so; nothing is written or locked. progress: is told after each batch how many machines were looked at.
+
+        It may be run at any time and again: what others do meanwhile to a machine goes first.
+        """
+        self.registry.add(machine)
+        work = Upcasting(
+            self.registry, machine, self._limits, dry_run=dry_run, every=every, progress=progress
+        )
+        for flow in work.flows():
+            with work.passing():
+                self._once(work.what, flow, opening=self._lock_timeout)
+        return work.done
+
     def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """End a machine from outside; its open actions are cancelled. Returns how many. Raises MachineNotFound, MachineEnded."""
         flow = partial(operate.cancel_machine, name_of(machine), key_text(key), note)
@@ -257,14 +357,40 @@ class PostgresStore(Base):
         """Cancel one action; a late result is recorded, not applied. Raises ActionNotFound, WrongStatus."""
         self._once("cancel", partial(operate.cancel_action, action_id, note), opening=self._lock_timeout)
 
+    def limit(
+        self,
+        name: str,
+        *,
+        max_running: int | None = None,
+        rate: float | None = None,
+        per: timedelta = SECOND,
+        burst: int | None = None,
+    ) -> Limit:
+        """Set a cluster-wide limit, or change it as a whole. Idempotent; relays look at it at once. Returns it.
+
+        name: what a `Route(limit=)` names, each `limit_key` by itself; or `queue:<queue>`, which holds for all of that queue.
+        What the others mean: `fsm_core.limits.Limit`. Raises ConfigurationError.
+        """
+        limit = Limit(name, max_running, rate, per, burst)
+        self._once(f"limit {name}", partial(limiting.put, limit))
+        return limit
+
+    def limits(self) -> list[Limit]:
+        """All limits, by name."""
+        return self._once("limits", limiting.every)
+
+    def remove_limit(self, name: str) -> bool:
+        """Remove a limit; returns whether it was there. Actions that ask for it are held back until it is set again."""
+        return self._once(f"remove limit {name}", partial(limiting.drop, name))
+
     # Doing
 
-    def _advance_own(self, call: advancing.Call) -> Snapshot[Any]:
+    def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
         """In a transaction of our own: optimistic in autocommit, then under the lock. Raises Conflict only if both missed."""
         with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
                 try:
-                    return self._run(connection, partial(advancing.advance, call, locked=False), call.what)
+                    return self._run(connection, partial(flow, locked=False), call.what)
                 except advancing.Conflict:
                     call.tried_at = (
                         None  # the guard missed: nothing was written, there is nothing to look for
@@ -272,7 +398,7 @@ class PostgresStore(Base):
                     self._heat(call)
             with connection.transaction():
                 self._run(connection, self._lock_timeout, call.what)
-                return self._run(connection, partial(advancing.advance, call, locked=True), call.what)
+                return self._run(connection, partial(flow, locked=True), call.what)
 
     def _once(
         self,

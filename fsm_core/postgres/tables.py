@@ -92,6 +92,7 @@ def _machines(metadata: MetaData) -> None:
         _time("created_at"),
         _time("updated_at"),
         _time("ended_at", nullable=True),
+        Column("pruned", Boolean, nullable=False, server_default=text("false")),
         UniqueConstraint("fsm", "key", name="machines_address"),
         CheckConstraint(
             "status IN ('unborn', 'live', 'done', 'failed', 'cancelled')", name="machines_status"
@@ -100,12 +101,14 @@ def _machines(metadata: MetaData) -> None:
         CheckConstraint("(state IS NULL) = (state_name IS NULL)", name="machines_state_is_named"),
         CheckConstraint(f"(ended_at IS NOT NULL) = (status IN {ENDED})", name="machines_ended_when_ended"),
         CheckConstraint("(parent IS NULL) = (parent_queue IS NULL)", name="machines_parent_has_a_queue"),
+        CheckConstraint("NOT pruned OR ended_at IS NOT NULL", name="machines_pruned_after_a_life"),
         *_is_object("machines", "state"),
         *_counts("machines", "seq", "rev", "inbox"),
         # Every decision rewrites the row; room on its page keeps the update HOT.
         postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.05},
     )
-    Index("machines_ended", table.c.ended_at, postgresql_where=text("ended_at IS NOT NULL"))
+    ended = text("ended_at IS NOT NULL")
+    Index("machines_ended", table.c.pruned, table.c.ended_at, postgresql_where=ended)
     Index("machines_parent", table.c.parent, postgresql_where=text("parent IS NOT NULL"))
 
 
@@ -177,6 +180,7 @@ def _actions(metadata: MetaData) -> None:
             "status <> 'blocked' OR lane IS NOT NULL OR limit_name IS NOT NULL",
             name="actions_blocked_by_what",
         ),
+        CheckConstraint("(limit_name IS NULL) = (limit_key IS NULL)", name="actions_limit_has_a_key"),
         CheckConstraint(
             "status <> 'published' OR (token IS NOT NULL AND published_at IS NOT NULL)",
             name="actions_has_ticket",
@@ -212,6 +216,13 @@ def _actions(metadata: MetaData) -> None:
     )
     active = text("lane IS NOT NULL AND status IN ('pending', 'published', 'running')")
     Index("actions_lane", column.lane, unique=True, postgresql_where=active)
+    Index(
+        "actions_limited",
+        *(column.limit_name, column.limit_key, column.priority, column.run_at),
+        postgresql_where=text("status = 'blocked' AND lane IS NULL"),
+    )
+    taken = text("limit_name IS NOT NULL AND status IN ('pending', 'published', 'running')")
+    Index("actions_taken", column.limit_name, column.limit_key, postgresql_where=taken)
     armed = text("timer IS NOT NULL AND status IN ('pending', 'published')")
     Index("actions_timer", column.machine_id, column.timer, unique=True, postgresql_where=armed)
     Index("actions_failed", column.finished_at, postgresql_where=text("status = 'failed'"))
@@ -243,7 +254,7 @@ def _attempts(metadata: MetaData) -> None:
 
 def _held(metadata: MetaData) -> None:
     owner = f"{metadata.schema}.machines.id"
-    Table(
+    inbox = Table(
         "inbox",
         metadata,
         Column(
@@ -262,6 +273,7 @@ def _held(metadata: MetaData) -> None:
         PrimaryKeyConstraint("machine_id", "pos", name="inbox_pkey"),
         *_is_object("inbox", "payload"),
     )
+    Index("inbox_expires", inbox.c.expires_at, postgresql_where=text("expires_at IS NOT NULL"))
     Table(
         "dedup",
         metadata,
@@ -320,6 +332,13 @@ def _limits(metadata: MetaData) -> None:
         Column("rate", Float),
         Column("burst", Integer),
         Column("per", Interval),
+        CheckConstraint("max_running >= 0", name="limits_max_running_not_negative"),
+        CheckConstraint("rate > 0 AND rate < 'infinity'", name="limits_rate_positive"),
+        CheckConstraint("burst >= 1", name="limits_burst_positive"),
+        CheckConstraint("per > interval '0'", name="limits_per_positive"),
+        CheckConstraint(
+            "(rate IS NULL) = (per IS NULL) AND (rate IS NULL) = (burst IS NULL)", name="limits_rate_is_whole"
+        ),
     )
     Table(
         "buckets",

@@ -75,6 +75,13 @@ def test_an_event_that_is_refused_now_is_a_difference() -> None:
     assert (difference.seq, difference.event, difference.error) == (2, "Go", "Rejected: no y today")
 
 
+def test_what_differs_before_a_refusal_is_the_first_difference() -> None:
+    difference = upgraded(lived(Go("x"), Go("y")), Registry([build(tax=0.5, refuses="y")])).difference
+
+    assert difference is not None
+    assert (difference.seq, difference.error) == (1, None)
+
+
 def test_a_version_that_nobody_reads_is_counted() -> None:
     assert upgraded(lived(Go("x")), Registry([build(version=2)])) == (None, 0, (1,))
 
@@ -159,6 +166,7 @@ def test_a_log_that_changed_its_version_on_the_way_replays_through_the_upcast() 
     assert upgraded(log, Registry([two])) == (None, 3, ())
     assert fsck(log, Registry([one, two])) == Report([], 3, ())
     assert fsck(log, Registry([two])) == Report([], 1, (1,))
+    assert fsck(log, Registry([one])) == Report([], 0, (2,))
     # What the upcast made then is on record, whatever it would make now.
     assert fsck(log, Registry([one, counter(unit="two")])).findings == []
     migrated = replace(
@@ -233,3 +241,4 @@ def test_a_held_event_of_an_older_version_is_refused_by_the_newer_one() -> None:
     for machines in ([one, two], [two]):
         assert fsck(log, Registry(machines)).findings == []
         assert upgraded(log, Registry(machines)).difference is None
+    assert fsck(log, Registry([two])) == Report([], 2, (1,))

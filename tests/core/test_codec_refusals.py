@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fsm_core.codec import Limits, decode, dump, encode, parse, read_input
+from fsm_core.codec import decode, encode, read_input
 from fsm_core.errors import DefinitionError, InvalidPayload, PayloadTooLarge, Refused
 from fsm_core.machine import Machine
+from fsm_core.payload import Limits, dump, parse
 from fsm_core.unions import Member
 from tests.core.payloads import BOMBS, COLLIDING, EVENTS, PRIME, SENT, TEXTS, Hashed, target
 from tests.core.shapes import Aliased, Listed, Model, Number, Open, Packed, Point, Root, Strict

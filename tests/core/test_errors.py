@@ -48,7 +48,7 @@ def drawn() -> dict[str, str | None]:
 def test_the_drawing_is_the_tree() -> None:
     """Every class is drawn under its base, and nothing is drawn that is not there."""
     real = {
-        name: None if cls is FsmError else cls.__base__.__name__
+        name: None if cls is FsmError else cls.__bases__[0].__name__
         for name, cls in inspect.getmembers(errors, inspect.isclass)
         if cls.__module__ == errors.__name__
     }

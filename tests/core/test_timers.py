@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from fsm_core import After, At, Cancel, Context, Machine, Timeout, To, advance
-from fsm_core.codec import DEFAULT_LIMITS
 from fsm_core.errors import DefinitionError, InvalidPayload, TransitionError, UnknownType
+from fsm_core.payload import DEFAULT_LIMITS
 from fsm_core.rows import Moment, Written, state_timer, written
 from fsm_core.types import ActionId
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 from fsm_core import ActionStatus
 from fsm_core.delivery.finish import finish
 from fsm_core.delivery.outcome import Completed, Result
+from fsm_core.delivery.ports import Cursor
 from fsm_core.delivery.relay import Relay
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.outbox import PostgresOutbox
@@ -32,7 +33,7 @@ ASKED: dict[str, tuple[Statement, dict[str, object]]] = {
     "window": (relay.WINDOW, {"queue": "default"}),
     "publish": (relay.PUBLISH, {"queue": "default", "n": 2000, "ticket": UUID(int=1)}),
     "next due": (relay.NEXT_DUE, {"queues": ["default", "other"]}),
-    "admit": (relay.ADMIT, {"cursor": ""}),
+    "admit": (relay.ADMIT, Cursor()._asdict()),
     "overdue": (relay.OVERDUE, {"queues": ["default", "other"], "patience": timedelta(seconds=5)}),
     "requeue": (relay.REQUEUE_DEAD, {}),
 }

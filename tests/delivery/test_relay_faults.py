@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 from fsm_core import ActionStatus
 from fsm_core.delivery.finish import finish
 from fsm_core.delivery.outcome import GaveUp, Result
+from fsm_core.delivery.ports import Cursor
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.statements import channel, relay
@@ -30,7 +31,7 @@ def test_what_the_children_of_a_worker_claimed_is_evidence(engine: Engine) -> No
     assert outbox.queues()["default"].claimed_up_to is None
     outbox.beat(child, LEASE, {"default": (1, newest.isoformat())})
 
-    assert outbox.queues()["default"] == (4, newest)
+    assert outbox.queues()["default"] == (4, newest, False)
 
 
 def test_admission_waits_for_nobody(engine: Engine, database_url: str) -> None:
@@ -43,8 +44,8 @@ def test_admission_waits_for_nobody(engine: Engine, database_url: str) -> None:
 
     with engine.begin() as connection:
         connection.execute(text("SELECT 1 FROM fsm.actions WHERE lane = 'key:x' FOR UPDATE"))
-        assert outbox.admit("") == (1, "")
-    assert outbox.admit("") == (1, "")
+        assert outbox.admit(Cursor()).rows == 1
+    assert outbox.admit(Cursor()).rows == 1
     assert {a.status for a in store.actions()} == {ActionStatus.PENDING}
     impatient.dispose()
 

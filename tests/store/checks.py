@@ -20,6 +20,7 @@ TABLES_OF = {
     "dedup": f"INSERT INTO fsm.dedup (machine_id, key, digest, at) VALUES ({ID}, 'evt-1', '\\x00', now())",
     "snapshots": f"""INSERT INTO fsm.snapshots (machine_id, seq, version, state_name, state)
         VALUES ({ID}, 0, 1, 'Opened', '{{}}')""",
+    "limits": "INSERT INTO fsm.limits (name, max_running, rate, per, burst) VALUES ('stripe', 5, 10, interval '1 s', 10)",
     "workers": """INSERT INTO fsm.workers (id, kind, host, pid, queues, known, claimed, started_at, alive_until)
         VALUES (gen_random_uuid(), 'node', 'here', 1, '{}', '{}', '{}', now(), now())""",
 }
@@ -51,6 +52,7 @@ CHECKS: dict[str, list[str]] = {
     "machines_state_is_named": _sets("machines", "state_name = NULL", "state = NULL, status = 'unborn'"),
     "machines_ended_when_ended": _sets("machines", "status = 'done'", "ended_at = now()"),
     "machines_parent_has_a_queue": _sets("machines", "parent = id", "parent_queue = 'q'"),
+    "machines_pruned_after_a_life": _sets("machines", "pruned = true"),
     "machines_address": _sets("machines", "key = 'same'"),
     **_payloads("machines", "state"),
     **_counts("machines", "seq", "rev", "inbox"),
@@ -64,6 +66,7 @@ CHECKS: dict[str, list[str]] = {
         f"tracked = false, status = 'running', token = {ID}, worker_id = {ID}, started_at = now() {_FIRST}",
     ),
     "actions_blocked_by_what": _sets("actions", "status = 'blocked', lane = NULL"),
+    "actions_limit_has_a_key": _sets("actions", "limit_name = 'stripe'", "limit_key = 'tenant'"),
     "actions_has_ticket": _sets(
         "actions",
         f"status = 'published', token = {ID} {_FIRST}",
@@ -93,6 +96,11 @@ CHECKS: dict[str, list[str]] = {
     "dedup_machine": _sets("dedup", "machine_id = gen_random_uuid()"),
     "snapshots_machine": _sets("snapshots", "machine_id = gen_random_uuid()"),
     **_payloads("snapshots", "state"),
+    "limits_max_running_not_negative": _sets("limits", "max_running = -1"),
+    "limits_rate_positive": _sets("limits", "rate = 0", "rate = 'NaN'", "rate = 'Infinity'"),
+    "limits_burst_positive": _sets("limits", "burst = 0"),
+    "limits_per_positive": _sets("limits", "per = interval '0'"),
+    "limits_rate_is_whole": _sets("limits", "rate = NULL", "per = NULL", "burst = NULL"),
     "workers_kind": _sets("workers", "kind = 'beat'"),
     **_payloads("workers", "queues", "known", "claimed"),
 }

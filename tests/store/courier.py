@@ -6,6 +6,7 @@ from sqlalchemy import create_engine
 
 from fsm_core.delivery.finish import Finished, finish, finish_alone
 from fsm_core.delivery.outcome import Completed, Result
+from fsm_core.delivery.ports import Cursor
 from fsm_core.memory import Drained
 from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.urls import engine_url
@@ -44,7 +45,7 @@ def _delivered(world: PostgresWorld, outbox: PostgresOutbox, registry: Registry,
                 "SELECT DISTINCT queue FROM fsm.actions WHERE status IN ('pending', 'blocked')"
             )
         ]
-        outbox.admit("")
+        outbox.admit(Cursor())
         ticket = uuid4()
         rows = [row for queue in queues for row in outbox.publish(queue, MOST if group else 1, ticket)]
         known = [

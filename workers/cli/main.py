@@ -32,6 +32,7 @@ from workers.cli import (
     send,
     show,
     start,
+    upcast,
     view,
     worker,
 )
@@ -67,6 +68,7 @@ _VERBS: tuple[Callable[..., object], ...] = (
     graph.graph,
     check.check,
     check_upgrade.check_upgrade,
+    upcast.upcast,
     fsck.fsck,
     view.view,
 )

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from fsm_core.codec import DEFAULT_LIMITS, Limits, dump, encode, parse, read_input
+from fsm_core.codec import encode, read_input
 from fsm_core.errors import FsmError, InvalidPayload, PayloadTooLarge
+from fsm_core.payload import DEFAULT_LIMITS, Limits, dump, parse
 from workers.cli import decisions, documents, output
 from workers.cli.address import Address, BadArgument, machine_address
 from workers.cli.session import machine_of, opened
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from fsm_core.postgres import PostgresStore
     from fsm_core.registry import AnyMachine
     from fsm_core.types import Snapshot
-
 _HELD = " (held until it can be taken)"
 _DUPLICATE = " (a duplicate; nothing changed)"
 _NOTES = {(False, False): "", (False, True): _HELD, (True, False): _DUPLICATE, (True, True): _DUPLICATE}

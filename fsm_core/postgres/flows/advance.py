@@ -14,12 +14,15 @@ from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.alone import alone
 from fsm_core.postgres.statements import machines as sql
+from fsm_core.types import MachineStatus
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from fsm_core.births import Address
-    from fsm_core.codec import Limits
+    from fsm_core.payload import Limits
     from fsm_core.registry import AnyMachine, Registry
     from fsm_core.types import Snapshot
     from fsm_core.unit import Seen, Unit
@@ -31,7 +34,10 @@ class Conflict(Exception):
 
 @dataclass
 class Call:
-    """One call of `advance`, over all its tries. `tried_at` is the seq read before the first write, if there was one."""
+    """One call of `advance`, over all its tries. `tried_at` is the seq read before the first write, if there was one.
+
+    wait: it is a signal: held until an edge takes it, for `ttl` at most.
+    """
 
     registry: Registry
     machine: AnyMachine
@@ -41,6 +47,8 @@ class Call:
     dedup_key: str | None = None
     expected_seq: int | None = None
     source: str = "call"
+    wait: bool = False
+    ttl: timedelta | None = None
     id: UUID = None  # type: ignore[assignment]
     tried_at: int | None = None
 
@@ -64,11 +72,22 @@ async def advance(call: Call, *, locked: bool, own: bool = True) -> Snapshot[Any
     Raises MachineNotFound, the refusals of a decision, DedupMismatch, WrongSeq, StoreError, and Conflict if the guard
     failed: then nothing was written.
     """
+    row = await read(call, locked=locked)
+    if row is None or row[4] == MachineStatus.UNBORN:
+        raise MachineNotFound(call.machine.name, call.key)
+    return await decided(call, row, locked=locked, own=own)
+
+
+async def read(call: Call, *, locked: bool) -> Row | None:
+    """The machine's row, with what its dedup key did before."""
     if locked:
         await Ask(sql.LOCK, call.address, len)
-    row = await Ask(sql.READ, {**call.address, "dedup": call.dedup_key}, one)
-    if row is None:
-        raise MachineNotFound(call.machine.name, call.key)
+    rows: list[Row] = await Ask(sql.READ, {**call.address, "dedup": call.dedup_key}, list)
+    return one(rows)
+
+
+async def decided(call: Call, row: Row, *, locked: bool, own: bool) -> Snapshot[Any]:
+    """Decide on the row as it was read, and write. Raises as `advance` does."""
     seen = params.seen(row)
     machine = call.registry.reader(seen.machine, seen.version)
     draft = Draft(machine, seen, call.limits)
@@ -79,7 +98,7 @@ async def advance(call: Call, *, locked: bool, own: bool = True) -> Snapshot[Any
         return _duplicate(draft, dedup, row)
     if call.expected_seq is not None and call.expected_seq != seen.seq:
         raise WrongSeq(call.expected_seq, seen.seq)
-    draft.apply(call.event, call.source, call_id=call.id, dedup=dedup)
+    draft.apply(call.event, call.source, call_id=call.id, dedup=dedup, wait=call.wait, ttl=call.ttl)
     waits = bool(seen.inbox and draft.changed)
     if (waits or draft.unit.alone) and not locked:
         raise Conflict
@@ -105,7 +124,7 @@ async def _alone(
     def decide(taken: frozenset[Address], *, offer: bool) -> Unit:
         nonlocal snapshot
         draft = Draft(machine, seen, call.limits, taken)
-        draft.apply(call.event, call.source, call_id=call.id, dedup=dedup)
+        draft.apply(call.event, call.source, call_id=call.id, dedup=dedup, wait=call.wait, ttl=call.ttl)
         snapshot = draft.snapshot
         draft.follow()
         if offer and draft.changed:

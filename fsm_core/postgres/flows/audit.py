@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import timedelta
 
-    from fsm_core.codec import Limits
+    from fsm_core.payload import Limits
     from fsm_core.postgres.statements import Statement
     from fsm_core.registry import Registry
     from fsm_core.unit import Seen
@@ -90,7 +90,9 @@ async def restore(registry: Registry, name: str, key: str) -> list[ActionId]:
     await Ask(machines.LOCK, {"fsm": name, "key": key}, len)
     seen = await find_born(name, key)
     found = lost((await _logs([seen]))[0], registry)
-    columns = ("seq", "idx", "name", "version", "payload", "tracked", "status", "queue", "priority", "lane")
+    columns = (
+        "seq", "idx", "name", "version", "payload", "tracked", "status", "queue", "priority", "lane", "limit_name", "limit_key",
+    )  # fmt: skip
     parameters = {
         "id": seen.id, "a_created_at": [each.created_at for each in found],
         **{f"a_{column}": [getattr(each.row, column) for each in found] for column in columns},
@@ -101,7 +103,9 @@ async def restore(registry: Registry, name: str, key: str) -> list[ActionId]:
 async def _part(name: str, key: str, first: int, last: int) -> Log:
     """What is needed to replay the states right after events `first` and `last`, and no more."""
     seen = await find_born(name, key)
-    first, last = (max(0, min(seq, seen.seq)) for seq in (first, last))  # what is beyond any int is not in the log either
+    first, last = (
+        max(0, min(seq, seen.seq)) for seq in (first, last)
+    )  # what is beyond any int is not in the log either
     bases = (await _by_machine(sql.SNAPSHOTS, {"ids": [seen.id], "to": last}, _base))[seen.id]
     base = nearest(Log(seen, (), tuple(bases)), first)
     asked = {"ids": [seen.id], "from": 0 if base is None else base.seq, "to": last}

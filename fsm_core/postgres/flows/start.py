@@ -21,7 +21,7 @@ from fsm_core.unit import Seen
 
 if TYPE_CHECKING:
     from fsm_core.births import Address
-    from fsm_core.codec import Limits
+    from fsm_core.payload import Limits
     from fsm_core.registry import AnyMachine, Registry
     from fsm_core.unit import Unit
 
@@ -61,7 +61,7 @@ async def start(call: Birth, *, locked: bool, own: bool = True) -> Snapshot[Any]
     address = {"fsm": machine.name, "key": key}
     row = await Ask(sql.READ_BIRTH, address, one)
     if row is not None and row[0] is not None:
-        return _there(call, row)
+        return await _there(call, row, chosen, locked=locked, own=own)
     at = params.utc(row[10]) if row is not None else None
     blank = Seen(
         id=call.id, machine=machine.name, key=key, version=machine.version, status=MachineStatus.UNBORN, state_name="",
@@ -83,13 +83,47 @@ async def start(call: Birth, *, locked: bool, own: bool = True) -> Snapshot[Any]
     row = await Ask(sql.READ_BIRTH, address, one)
     if row is None or row[0] is None:
         raise MachineNotFound(machine.name, key)
-    return _there(call, row)
+    return await _there(call, row, chosen, locked=locked, own=own)
 
 
-def _there(call: Birth, row: Row) -> Snapshot[Any]:
+async def _there(call: Birth, row: Row, state: object, *, locked: bool, own: bool) -> Snapshot[Any]:
+    """A row is there: the machine, or what holds signals for it; then it is born now, under its lock."""
+    if row[4] == MachineStatus.UNBORN:
+        if not locked:
+            raise Alone
+        await Ask(sql.LOCK_ID, {"id": row[0]}, len)
+        row = await Ask(sql.READ_MANY, {"ids": [row[0]]}, lambda rows: rows[0])
+        if row[4] == MachineStatus.UNBORN:
+            return await _born(call, params.seen(row), state, own=own)
     seen = params.seen(row)
     found = Draft(call.registry.reader(seen.machine, seen.version), seen).snapshot
-    return replace(found, duplicate=seen.id != call.id)
+    return replace(found, duplicate=seen.id != call.id and not await _ours(call, seen))
+
+
+async def _born(call: Birth, seen: Seen, state: object, *, own: bool) -> Snapshot[Any]:
+    held = await Ask(sql.INBOX, {"id": seen.id}, lambda rows: [params.held(r) for r in rows])
+    snapshot: Snapshot[Any] | None = None
+
+    def decide(taken: frozenset[Address], *, offer: bool) -> Unit:
+        nonlocal snapshot
+        draft = Draft.born(call.machine, seen, state, call.id, Bounds(call.limits, taken))
+        snapshot = draft.snapshot
+        if offer:
+            draft.offer(held)
+        return draft.unit
+
+    async def write(unit: Unit) -> bool:
+        return bool(await params.write_many([unit]))
+
+    if not await alone(decide, write, own=own) or snapshot is None:
+        raise MachineNotFound(call.machine.name, call.key)  # pragma: no cover - its row is locked
+    return snapshot
+
+
+async def _ours(call: Birth, seen: Seen) -> bool:
+    """Whether this very call bore it: a machine that signals came before keeps the id of its row."""
+    rows: list[Row] = await Ask(sql.SOUGHT, {"id": seen.id, "from": 0, "call_id": call.id}, list)
+    return bool(rows)
 
 
 def new_id() -> UUID:

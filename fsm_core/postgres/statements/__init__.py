@@ -2,20 +2,29 @@
 
 `machines` has what reads and decides, `outbox` what a worker does to actions, `relay` what a relay does, `reads` what is
 only looked at. Placeholders in braces are the schema's: `{s}` its name, `{bell}` the advisory lock of the relay on duty,
-`{channel}` the channel that wakes it. Advisory locks: class 0x46534D "FSM" = the bell, class 0x46534E = admission.
+`{channel}` the channel that wakes it, `{waiters}` the advisory lock of those who wait for the machine `m` to end, `{ended}` the
+channel that wakes them. Advisory locks: class 0x46534D "FSM" = the bell, class 0x46534E = admission, class 0x46534D57 "FSMW" =
+waiters.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 from zlib import crc32
 
 from psycopg import sql
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
 BELL_CLASS = int.from_bytes(b"FSM")
 ADMISSION_CLASS = BELL_CLASS + 1
+WAITERS_CLASS = int.from_bytes(b"FSMW")
+
+WAITERS_PLACES = 1024
+"""How many of the server's locks all waiters together may take: its table is small, and one that is full refuses everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,16 @@ def channel(schema: str) -> str:
     return schema if schema == "fsm" else f"fsm_{lock_object(schema) & 0xFFFFFFFF:08x}"
 
 
+def ended_channel(schema: str) -> str:
+    """The channel that wakes those who wait for a machine of the schema to end."""
+    return f"{channel(schema)}_ended"
+
+
+def waiters_place(machine: UUID) -> int:
+    """The second half of the lock of those who wait for `machine`: its last bits, which are random. As `{waiters}` has it."""
+    return machine.int % WAITERS_PLACES
+
+
 @lru_cache(maxsize=512)
 def _render(text: LiteralString, schema: str) -> str:
     return (
@@ -61,6 +80,12 @@ def _render(text: LiteralString, schema: str) -> str:
             bell=sql.SQL("{}, {}").format(BELL_CLASS, lock_object(schema)),
             admission=sql.SQL("{}, {}").format(ADMISSION_CLASS, lock_object(schema)),
             channel=sql.Literal(channel(schema)),
+            waiters=sql.SQL("{}, ('x' || right(m.id::text, 8))::bit(32)::int & {}").format(
+                WAITERS_CLASS, WAITERS_PLACES - 1
+            ),
+            waiters_class=WAITERS_CLASS,
+            ended=sql.Literal(ended_channel(schema)),
+            ended_name=sql.Identifier(ended_channel(schema)),
         )
         .as_string(None)
     )

@@ -44,7 +44,8 @@ SELECT machine_id, seq, name, payload::text, version, outcome, source, reason, o
 ROWS = Statement(
     "rows",
     """
-SELECT machine_id, seq, idx, name, version, payload::text, tracked, status, queue, priority, lane, timer, outcome::text
+SELECT machine_id, seq, idx, name, version, payload::text, tracked, status, queue, priority, lane, timer, outcome::text,
+       limit_name, limit_key
   FROM {s}.actions WHERE machine_id = ANY (%(ids)s::uuid[]) ORDER BY machine_id, seq, idx
 """,
 )
@@ -87,13 +88,13 @@ RESTORE = Statement(
     """
 WITH a AS (
   INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane, created_at, run_at,
-                           attempt, in_doubt, note)
+                           attempt, in_doubt, note, limit_name, limit_key)
   SELECT %(id)s, u.seq, u.idx, u.name, u.version, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane, u.created_at,
-         clock_timestamp(), 1, true, 'restored by hand'
+         clock_timestamp(), 1, true, 'restored by hand', u.limit_name, u.limit_key
     FROM unnest(%(a_seq)s::int[], %(a_idx)s::smallint[], %(a_name)s::text[], %(a_version)s::int[], %(a_payload)s::text[],
                 %(a_tracked)s::bool[], %(a_status)s::text[], %(a_queue)s::text[], %(a_priority)s::smallint[], %(a_lane)s::text[],
-                %(a_created_at)s::timestamptz[])
-         AS u(seq, idx, name, version, payload, tracked, status, queue, priority, lane, created_at)
+                %(a_created_at)s::timestamptz[], %(a_limit_name)s::text[], %(a_limit_key)s::text[])
+         AS u(seq, idx, name, version, payload, tracked, status, queue, priority, lane, created_at, limit_name, limit_key)
   RETURNING seq, idx),
 ring AS (
   SELECT CASE WHEN EXISTS (SELECT 1 FROM a) AND NOT pg_try_advisory_xact_lock_shared({bell})

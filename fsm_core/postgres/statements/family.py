@@ -47,13 +47,15 @@ p AS (
          AS u(parent, seq, idx, version, payload, status, queue, error, at)),
 a AS (
   INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
-                           created_at, run_at, timer, outcome)
+                           created_at, run_at, timer, outcome, limit_name, limit_key)
   SELECT u.machine_id, 0, u.idx, u.name, u.version, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane,
-         u.at, clock_timestamp() + u.delay, u.timer, u.outcome::jsonb
+         u.at, clock_timestamp() + u.delay, u.timer, u.outcome::jsonb, u.limit_name, u.limit_key
     FROM unnest(%(a_machine)s::uuid[], %(a_idx)s::smallint[], %(a_name)s::text[], %(a_version)s::int[], %(a_payload)s::text[],
                 %(a_tracked)s::bool[], %(a_status)s::text[], %(a_queue)s::text[], %(a_priority)s::smallint[],
-                %(a_lane)s::text[], %(a_delay)s::interval[], %(a_timer)s::text[], %(a_outcome)s::text[], %(a_at)s::timestamptz[])
-         AS u(machine_id, idx, name, version, payload, tracked, status, queue, priority, lane, delay, timer, outcome, at)
+                %(a_lane)s::text[], %(a_delay)s::interval[], %(a_timer)s::text[], %(a_outcome)s::text[],
+                %(a_limit_name)s::text[], %(a_limit_key)s::text[], %(a_at)s::timestamptz[])
+         AS u(machine_id, idx, name, version, payload, tracked, status, queue, priority, lane, delay, timer, outcome,
+              limit_name, limit_key, at)
   RETURNING run_at),
 ring AS (
   SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')

@@ -1,7 +1,8 @@
 """Reading a machine and writing a decision.
 
 Rules that all of them keep (docs/protocol.md, section 1): a decision is guarded by the `rev` that it was made on; in a
-data-modifying CTE every write selects from the guard's RETURNING; a lock and a look are two statements.
+data-modifying CTE every write selects from the guard's RETURNING; a lock and a look are two statements. What ends a machine
+wakes those who wait for it (`told`); a birth does not: before it, nobody can.
 """
 
 from fsm_core.postgres.statements import Statement
@@ -65,13 +66,14 @@ e AS (
   SELECT m.id, 0, %(state_name)s, %(state)s::jsonb, %(version)s, 'applied', %(source)s, %(call_id)s::uuid, %(at)s FROM m),
 a AS (
   INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
-                           created_at, run_at, timer, outcome)
+                           created_at, run_at, timer, outcome, limit_name, limit_key)
   SELECT m.id, 0, u.idx, u.name, %(version)s, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane, %(at)s,
-         clock_timestamp() + u.delay, u.timer, u.outcome::jsonb
+         clock_timestamp() + u.delay, u.timer, u.outcome::jsonb, u.limit_name, u.limit_key
     FROM m, unnest(%(a_idx)s::smallint[], %(a_name)s::text[], %(a_payload)s::text[], %(a_tracked)s::bool[],
                    %(a_status)s::text[], %(a_queue)s::text[], %(a_priority)s::smallint[], %(a_lane)s::text[],
-                   %(a_delay)s::interval[], %(a_timer)s::text[], %(a_outcome)s::text[])
-         AS u(idx, name, payload, tracked, status, queue, priority, lane, delay, timer, outcome)
+                   %(a_delay)s::interval[], %(a_timer)s::text[], %(a_outcome)s::text[], %(a_limit_name)s::text[],
+                   %(a_limit_key)s::text[])
+         AS u(idx, name, payload, tracked, status, queue, priority, lane, delay, timer, outcome, limit_name, limit_key)
   RETURNING run_at),
 ring AS (
   SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
@@ -107,19 +109,22 @@ d AS (
   SELECT m.id, %(dedup)s::text, %(digest)s::bytea, m.seq, %(at)s FROM m WHERE %(dedup)s::text IS NOT NULL),
 a AS (
   INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
-                           created_at, run_at, timer, outcome)
+                           created_at, run_at, timer, outcome, limit_name, limit_key)
   SELECT m.id, m.seq, u.idx, u.name, %(version)s, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane,
-         %(at)s, clock_timestamp() + u.delay, u.timer, u.outcome::jsonb
+         %(at)s, clock_timestamp() + u.delay, u.timer, u.outcome::jsonb, u.limit_name, u.limit_key
     FROM m, unnest(%(a_idx)s::smallint[], %(a_name)s::text[], %(a_payload)s::text[], %(a_tracked)s::bool[],
                    %(a_status)s::text[], %(a_queue)s::text[], %(a_priority)s::smallint[], %(a_lane)s::text[],
-                   %(a_delay)s::interval[], %(a_timer)s::text[], %(a_outcome)s::text[])
-         AS u(idx, name, payload, tracked, status, queue, priority, lane, delay, timer, outcome)
+                   %(a_delay)s::interval[], %(a_timer)s::text[], %(a_outcome)s::text[], %(a_limit_name)s::text[],
+                   %(a_limit_key)s::text[])
+         AS u(idx, name, payload, tracked, status, queue, priority, lane, delay, timer, outcome, limit_name, limit_key)
    WHERE (SELECT count(*) FROM gone) >= 0
   RETURNING run_at),
 ring AS (
   SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
-              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
-SELECT m.seq, (SELECT count(*) FROM ring) FROM m
+              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END),
+told AS (
+  SELECT CASE WHEN NOT pg_try_advisory_xact_lock({waiters}) THEN pg_notify({ended}, m.id::text) END FROM m WHERE %(ended)s)
+SELECT m.seq, (SELECT count(*) FROM ring), (SELECT count(*) FROM told) FROM m
 """,
 )
 
@@ -174,11 +179,12 @@ g AS (
   DELETE FROM {s}.inbox i USING m, unnest(%(g_unit)s::int[], %(g_pos)s::bigint[]) AS u(unit, pos)
    WHERE u.unit = m.unit AND i.machine_id = m.id AND i.pos = u.pos),
 i AS (
-  INSERT INTO {s}.inbox (machine_id, name, payload, version, source, cause, dedup_key, call_id, received_at)
-  SELECT m.id, u.name, u.payload::jsonb, u.version, u.source, u.cause, u.dedup_key, u.call_id, m.at
+  INSERT INTO {s}.inbox (machine_id, name, payload, version, source, cause, dedup_key, call_id, received_at, expires_at)
+  SELECT m.id, u.name, u.payload::jsonb, u.version, u.source, u.cause, u.dedup_key, u.call_id, m.at, m.at + u.ttl
     FROM m JOIN unnest(%(i_unit)s::int[], %(i_name)s::text[], %(i_payload)s::text[], %(i_version)s::int[],
-                       %(i_source)s::text[], %(i_cause)s::text[], %(i_dedup)s::text[], %(i_call_id)s::uuid[])
-                AS u(unit, name, payload, version, source, cause, dedup_key, call_id) ON u.unit = m.unit),
+                       %(i_source)s::text[], %(i_cause)s::text[], %(i_dedup)s::text[], %(i_call_id)s::uuid[],
+                       %(i_ttl)s::interval[])
+                AS u(unit, name, payload, version, source, cause, dedup_key, call_id, ttl) ON u.unit = m.unit),
 d AS (
   INSERT INTO {s}.dedup (machine_id, key, digest, seq, at)
   SELECT m.id, u.key, u.digest, u.seq, m.at
@@ -196,25 +202,28 @@ f AS (
          attempt = t.attempt + lf.attempt, finished_at = clock_timestamp()
     FROM lf JOIN m ON m.unit = lf.unit
    WHERE t.machine_id = lf.machine_id AND t.seq = lf.seq AND t.idx = lf.idx
-  RETURNING t.lane),
+  RETURNING t.lane, t.limit_name),
 a AS (
   INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, lane,
-                           created_at, run_at, timer, outcome)
+                           created_at, run_at, timer, outcome, limit_name, limit_key)
   SELECT m.id, u.seq, u.idx, u.name, u.version, u.payload::jsonb, u.tracked, u.status, u.queue, u.priority, u.lane, m.at,
-         clock_timestamp() + u.delay, u.timer, u.outcome::jsonb
+         clock_timestamp() + u.delay, u.timer, u.outcome::jsonb, u.limit_name, u.limit_key
     FROM m JOIN unnest(%(a_unit)s::int[], %(a_seq)s::int[], %(a_idx)s::smallint[], %(a_name)s::text[], %(a_version)s::int[],
                        %(a_payload)s::text[], %(a_tracked)s::bool[], %(a_status)s::text[], %(a_queue)s::text[],
                        %(a_priority)s::smallint[], %(a_lane)s::text[], %(a_delay)s::interval[], %(a_timer)s::text[],
-                       %(a_outcome)s::text[])
-                AS u(unit, seq, idx, name, version, payload, tracked, status, queue, priority, lane, delay, timer, outcome)
+                       %(a_outcome)s::text[], %(a_limit_name)s::text[], %(a_limit_key)s::text[])
+                AS u(unit, seq, idx, name, version, payload, tracked, status, queue, priority, lane, delay, timer, outcome,
+                     limit_name, limit_key)
       ON u.unit = m.unit
    WHERE (SELECT count(*) FROM gone) >= 0 AND (SELECT count(*) FROM f) >= 0
   RETURNING run_at),
 ring AS (
   SELECT CASE WHEN (EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
-                    OR EXISTS (SELECT 1 FROM f WHERE lane IS NOT NULL))
-              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
-SELECT m.unit, (SELECT count(*) FROM ring) FROM m
+                    OR EXISTS (SELECT 1 FROM f WHERE lane IS NOT NULL OR limit_name IS NOT NULL))
+              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END),
+told AS (
+  SELECT CASE WHEN NOT pg_try_advisory_xact_lock({waiters}) THEN pg_notify({ended}, m.id::text) END FROM m WHERE m.ended)
+SELECT m.unit, (SELECT count(*) FROM ring), (SELECT count(*) FROM told) FROM m
 """,
 )
 
@@ -248,7 +257,7 @@ WITH m AS (
    WHERE fsm = %(fsm)s AND key = %(key)s AND status IN ('live', 'unborn') AND state IS NOT NULL RETURNING id, seq),
 a AS (
   UPDATE {s}.actions t SET status = 'cancelled', finished_at = clock_timestamp(), note = %(note)s
-    FROM m WHERE t.machine_id = m.id AND t.status IN ('blocked', 'pending', 'published', 'running') RETURNING t.lane),
+    FROM m WHERE t.machine_id = m.id AND t.status IN ('blocked', 'pending', 'published', 'running') RETURNING t.lane, t.limit_name),
 n AS (
   INSERT INTO {s}.actions (machine_id, seq, idx, name, version, payload, tracked, status, queue, priority, created_at, run_at, outcome)
   SELECT m.id, m.seq, u.idx, u.name, u.version, u.payload::jsonb, true, 'pending', u.queue, u.priority, clock_timestamp(),
@@ -258,9 +267,11 @@ n AS (
          AS u(idx, name, version, payload, queue, priority, outcome)
   RETURNING 1),
 ring AS (
-  SELECT CASE WHEN (EXISTS (SELECT 1 FROM a WHERE lane IS NOT NULL) OR EXISTS (SELECT 1 FROM n))
-              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
-SELECT m.id, (SELECT count(*) FROM a), (SELECT count(*) FROM ring) FROM m
+  SELECT CASE WHEN (EXISTS (SELECT 1 FROM a WHERE lane IS NOT NULL OR limit_name IS NOT NULL) OR EXISTS (SELECT 1 FROM n))
+              AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END),
+told AS (
+  SELECT CASE WHEN NOT pg_try_advisory_xact_lock({waiters}) THEN pg_notify({ended}, m.id::text) END FROM m)
+SELECT m.id, (SELECT count(*) FROM a), (SELECT count(*) FROM ring), (SELECT count(*) FROM told) FROM m
 """,
 )
 

@@ -32,6 +32,7 @@ SELECT ok.machine_id, ok.seq, ok.idx, m.fsm, m.key, ok.version, ok.name, ok.payl
 
 # Move actions without touching their machines: completed without events, retry, release, hand back, outcome kept. Guard:
 # status and token. Never waits: what is missing in the answer was not ours, or is tried again. Index: actions_pkey.
+# A retry of an action that has a limit goes through admission again: it holds no slot while it waits, and its start costs a token.
 MOVE = Statement(
     "move",
     """
@@ -51,15 +52,17 @@ t AS (
   ON CONFLICT DO NOTHING),
 moved AS (
   UPDATE {s}.actions a
-     SET status = ok.to_status, attempt = a.attempt + ok.step, outcome = coalesce(ok.outcome::jsonb, a.outcome),
+     SET status = CASE WHEN ok.to_status = 'pending' AND ok.attempt_outcome IN ('error', 'timed_out') AND a.limit_name IS NOT NULL
+                       THEN 'blocked' ELSE ok.to_status END,
+         attempt = a.attempt + ok.step, outcome = coalesce(ok.outcome::jsonb, a.outcome),
          error = coalesce(ok.error::jsonb, a.error), note = ok.note,
          in_doubt = coalesce(ok.doubt, a.in_doubt),
          run_at = CASE WHEN ok.delay IS NULL THEN a.run_at ELSE clock_timestamp() + ok.delay END,
          finished_at = CASE WHEN ok.to_status IN ('completed', 'failed', 'cancelled') THEN clock_timestamp() END
     FROM ok WHERE a.machine_id = ok.machine_id AND a.seq = ok.seq AND a.idx = ok.idx
-  RETURNING a.machine_id, a.seq, a.idx, a.status, a.lane, a.run_at),
+  RETURNING a.machine_id, a.seq, a.idx, a.status, a.lane, a.limit_name, a.run_at),
 ring AS (
-  SELECT CASE WHEN EXISTS (SELECT 1 FROM moved WHERE lane IS NOT NULL
+  SELECT CASE WHEN EXISTS (SELECT 1 FROM moved WHERE lane IS NOT NULL OR limit_name IS NOT NULL
                            OR (status = 'pending' AND run_at <= clock_timestamp() + interval '1 s'))
               AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
 SELECT machine_id, seq, idx, (SELECT count(*) FROM ring) FROM moved
@@ -99,7 +102,7 @@ RETRY = Statement(
     "retry",
     """
 WITH l AS MATERIALIZED (
-  SELECT a.machine_id, a.seq, a.idx, a.status, a.lane, a.token, a.attempt, a.worker_id, a.started_at, a.finished_at, a.error,
+  SELECT a.machine_id, a.seq, a.idx, a.status, a.lane, a.limit_name, a.token, a.attempt, a.worker_id, a.started_at, a.finished_at, a.error,
          a.outcome FROM unnest(%(machine)s::uuid[], %(seq)s::int[], %(idx)s::smallint[])
          AS u(machine_id, seq, idx) JOIN {s}.actions a USING (machine_id, seq, idx) ORDER BY 1, 2, 3 FOR NO KEY UPDATE OF a),
 t AS (
@@ -111,8 +114,8 @@ t AS (
   ON CONFLICT DO NOTHING),
 moved AS (
   UPDATE {s}.actions a
-     SET status = CASE WHEN l.lane IS NULL THEN 'pending' ELSE 'blocked' END, budget_from = a.attempt, run_at = clock_timestamp(),
-         finished_at = NULL, note = 'retried by hand'
+     SET status = CASE WHEN l.lane IS NULL AND l.limit_name IS NULL THEN 'pending' ELSE 'blocked' END, budget_from = a.attempt,
+         run_at = clock_timestamp(), finished_at = NULL, note = 'retried by hand'
     FROM l WHERE l.status = 'failed' AND a.machine_id = l.machine_id AND a.seq = l.seq AND a.idx = l.idx
   RETURNING a.machine_id, a.seq, a.idx),
 ring AS (
@@ -132,9 +135,9 @@ WITH l AS MATERIALIZED (
 moved AS (
   UPDATE {s}.actions a SET status = 'cancelled', finished_at = clock_timestamp(), note = %(note)s
     FROM l WHERE l.status IN ('blocked', 'pending', 'published', 'running', 'failed')
-     AND a.machine_id = l.machine_id AND a.seq = l.seq AND a.idx = l.idx RETURNING a.lane),
+     AND a.machine_id = l.machine_id AND a.seq = l.seq AND a.idx = l.idx RETURNING a.lane, a.limit_name),
 ring AS (
-  SELECT CASE WHEN EXISTS (SELECT 1 FROM moved WHERE lane IS NOT NULL)
+  SELECT CASE WHEN EXISTS (SELECT 1 FROM moved WHERE lane IS NOT NULL OR limit_name IS NOT NULL)
               AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END)
 SELECT l.status, (SELECT count(*) FROM ring) FROM l
 """,

@@ -6,14 +6,15 @@ these run in autocommit, where now() is the statement's own time.
 
 from fsm_core.postgres.statements import Statement
 
-# The queues that somebody serves, with their slots, and up to when each was claimed from: under prefork it is the children that
-# claim, and say so in rows of their own. Small table, no index needed.
+# The queues that somebody serves, with their slots, up to when each was claimed from, and whether each is under a limit: under prefork it
+# is the children that claim, and say so in rows of their own. Small tables. Index: limits_pkey.
 QUEUES = Statement(
     "queues",
     """
 SELECT q.queue, sum(q.slots)::int,
        (SELECT max((c.claimed -> q.queue ->> 1)::timestamptz) FROM {s}.workers c
-         WHERE c.dead_at IS NULL AND c.claimed ? q.queue)
+         WHERE c.dead_at IS NULL AND c.claimed ? q.queue),
+       EXISTS (SELECT 1 FROM {s}.limits l WHERE l.name = 'queue:' || q.queue)
   FROM {s}.workers w CROSS JOIN LATERAL jsonb_each_text(w.queues) AS e(queue, slots_text)
        CROSS JOIN LATERAL (SELECT e.queue, e.slots_text::int AS slots) q
  WHERE w.dead_at IS NULL AND w.alive_until > clock_timestamp() AND w.kind = 'node'
@@ -72,30 +73,113 @@ SELECT extract(epoch FROM min(l.run_at) - clock_timestamp())::float8
 # One relay admits at a time; a statement of its own, so that the pass sees what the one before it did.
 ADMISSION = Statement("admission", "SELECT pg_try_advisory_xact_lock({admission})")
 
-# Admit the head of each free lane. Loose index scan over the lanes from a cursor, at most 500 a pass. actions_lane is the
-# backstop. Never waits: two heads of one machine against its cancel would deadlock. Index: actions_blocked, actions_lane.
+# Admit the head of each free lane, and what each limit leaves room for. Loose index scans over the lanes and over the keys of the
+# limits, each from a cursor and at most 500 a pass; a key's rows are read up to its share of 500, the most urgent first, so that
+# what is denied costs one row a key. The slots of a limit are the rows that are admitted and not ended. A lane's head that has a
+# limit needs both. Tokens are taken here. A limit that nobody has set is noted on the first of its rows. actions_lane is the backstop
+# of lanes; limits have none but the single runner and its snapshot. Never waits: two heads of one machine against its cancel would
+# deadlock. Index: actions_blocked, actions_lane, actions_limited, actions_taken.
 ADMIT = Statement(
     "admit",
     """
-WITH RECURSIVE lanes AS (
-  (SELECT a.lane FROM {s}.actions a WHERE a.status = 'blocked' AND a.lane > %(cursor)s ORDER BY a.lane LIMIT 1)
+WITH RECURSIVE clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
+lanes AS (
+  (SELECT a.lane FROM {s}.actions a WHERE a.status = 'blocked' AND a.lane > %(lane)s ORDER BY a.lane LIMIT 1)
   UNION ALL
   SELECT (SELECT a.lane FROM {s}.actions a WHERE a.status = 'blocked' AND a.lane > l.lane ORDER BY a.lane LIMIT 1)
     FROM lanes l WHERE l.lane IS NOT NULL),
 picked AS MATERIALIZED (SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT 500),
 head AS MATERIALIZED (
   SELECT h.* FROM picked p CROSS JOIN LATERAL (
-    SELECT a.machine_id, a.seq, a.idx, a.run_at, a.limit_name FROM {s}.actions a
+    SELECT a.machine_id, a.seq, a.idx, a.priority, a.run_at, a.limit_name, a.limit_key FROM {s}.actions a
      WHERE a.status = 'blocked' AND a.lane = p.lane ORDER BY a.created_at, a.machine_id, a.seq, a.idx LIMIT 1) h
-   WHERE h.run_at <= clock_timestamp() AND h.limit_name IS NULL
-     AND NOT EXISTS (SELECT 1 FROM {s}.actions b WHERE b.lane = p.lane AND b.status IN ('pending', 'published', 'running'))),
+   WHERE NOT EXISTS (SELECT 1 FROM {s}.actions b WHERE b.lane = p.lane AND b.status IN ('pending', 'published', 'running'))),
+keys AS (
+  (SELECT a.limit_name, a.limit_key FROM {s}.actions a WHERE a.status = 'blocked' AND a.lane IS NULL
+      AND (a.limit_name, a.limit_key) > (%(limit)s::text, %(key)s::text) ORDER BY a.limit_name, a.limit_key LIMIT 1)
+  UNION ALL
+  SELECT n.limit_name, n.limit_key FROM keys k CROSS JOIN LATERAL (
+    SELECT a.limit_name, a.limit_key FROM {s}.actions a WHERE a.status = 'blocked' AND a.lane IS NULL
+       AND (a.limit_name, a.limit_key) > (k.limit_name, k.limit_key) ORDER BY a.limit_name, a.limit_key LIMIT 1) n),
+looked AS MATERIALIZED (SELECT limit_name, limit_key FROM keys LIMIT 500),
+room AS MATERIALIZED (
+  SELECT w.*, l.name IS NOT NULL AS known, l.max_running, l.rate, l.per, t.taken, t.tokens,
+         CASE WHEN l.name IS NULL THEN 0
+              ELSE least(500, l.max_running - t.taken, floor(t.tokens + 1e-9))::int END AS n
+    FROM (SELECT limit_name, limit_key FROM looked
+          UNION SELECT limit_name, limit_key FROM head WHERE limit_name IS NOT NULL) w
+    LEFT JOIN {s}.limits l ON l.name = w.limit_name
+    LEFT JOIN {s}.buckets b ON b.name = w.limit_name AND b.key = w.limit_key
+    CROSS JOIN LATERAL (
+      SELECT CASE WHEN l.max_running IS NOT NULL THEN (
+               SELECT count(*) FROM {s}.actions c WHERE c.limit_name = w.limit_name AND c.limit_key = w.limit_key
+                  AND c.status IN ('pending', 'published', 'running')) END AS taken,
+             CASE WHEN l.rate IS NOT NULL THEN least(l.burst, coalesce(b.tokens + l.rate * (
+               extract(epoch FROM greatest((SELECT at FROM clock) - b.refilled_at, interval '0'))
+               / extract(epoch FROM l.per))::float8, l.burst)) END AS tokens) t),
+share AS MATERIALIZED (
+  SELECT greatest(500 / greatest(count(*), 1), 1) AS n FROM looked JOIN room r USING (limit_name, limit_key) WHERE r.n > 0),
+due AS MATERIALIZED (
+  SELECT r.limit_name, r.limit_key, d.*
+    FROM looked JOIN room r USING (limit_name, limit_key) CROSS JOIN share s CROSS JOIN LATERAL (
+      SELECT x.* FROM generate_series(0, 9) AS p(priority) CROSS JOIN LATERAL (
+        SELECT a.machine_id, a.seq, a.idx, a.priority, a.run_at FROM {s}.actions a
+         WHERE a.status = 'blocked' AND a.lane IS NULL AND a.limit_name = r.limit_name AND a.limit_key = r.limit_key
+           AND a.priority = p.priority AND a.run_at <= now()
+         ORDER BY a.run_at LIMIT least(r.n, s.n)) x
+      LIMIT least(r.n, s.n)) d
+   WHERE r.n > 0
+  UNION ALL
+  SELECT h.limit_name, h.limit_key, h.machine_id, h.seq, h.idx, h.priority, h.run_at
+    FROM head h WHERE h.run_at <= (SELECT at FROM clock)),
+chosen AS MATERIALIZED (
+  SELECT d.machine_id, d.seq, d.idx
+    FROM (SELECT d.*, row_number() OVER (PARTITION BY d.limit_name, d.limit_key
+                                         ORDER BY d.priority, d.run_at, d.machine_id, d.seq, d.idx) AS place FROM due d) d
+    LEFT JOIN room r ON r.limit_name = d.limit_name AND r.limit_key = d.limit_key
+   WHERE d.limit_name IS NULL OR d.place <= r.n),
 free AS MATERIALIZED (
-  SELECT a.machine_id, a.seq, a.idx, a.status FROM head h JOIN {s}.actions a USING (machine_id, seq, idx)
+  SELECT a.machine_id, a.seq, a.idx, a.status FROM chosen c JOIN {s}.actions a USING (machine_id, seq, idx)
      FOR NO KEY UPDATE OF a SKIP LOCKED),
 moved AS (
-  UPDATE {s}.actions a SET status = 'pending' FROM free f
-   WHERE f.status = 'blocked' AND a.machine_id = f.machine_id AND a.seq = f.seq AND a.idx = f.idx RETURNING 1)
-SELECT (SELECT count(*) FROM moved), (SELECT max(lane) FROM picked), (SELECT count(*) FROM picked)
+  UPDATE {s}.actions a SET status = 'pending', note = nullif(a.note, 'waits for a limit that nobody has set: ' || a.limit_name)
+    FROM free f WHERE f.status = 'blocked' AND a.machine_id = f.machine_id AND a.seq = f.seq AND a.idx = f.idx
+  RETURNING a.limit_name, a.limit_key),
+used AS MATERIALIZED (
+  SELECT r.*, (SELECT count(*) FROM moved m WHERE m.limit_name = r.limit_name AND m.limit_key = r.limit_key) AS begun FROM room r),
+spent AS (
+  INSERT INTO {s}.buckets AS b (name, key, tokens, refilled_at)
+  SELECT u.limit_name, u.limit_key, u.tokens - u.begun, c.at FROM used u CROSS JOIN clock c WHERE u.rate IS NOT NULL AND u.begun > 0
+  ON CONFLICT (name, key) DO UPDATE SET tokens = excluded.tokens, refilled_at = greatest(b.refilled_at, excluded.refilled_at)),
+strange AS MATERIALIZED (
+  SELECT a.machine_id, a.seq, a.idx, a.status, a.note FROM (
+      SELECT x.* FROM looked JOIN room r USING (limit_name, limit_key) CROSS JOIN LATERAL (
+        SELECT a.machine_id, a.seq, a.idx FROM {s}.actions a
+         WHERE a.status = 'blocked' AND a.lane IS NULL AND a.limit_name = r.limit_name AND a.limit_key = r.limit_key
+         ORDER BY a.priority, a.run_at LIMIT 1) x WHERE NOT r.known
+      UNION ALL
+      SELECT h.machine_id, h.seq, h.idx FROM head h JOIN room r USING (limit_name, limit_key) WHERE NOT r.known) f
+    JOIN {s}.actions a USING (machine_id, seq, idx) FOR NO KEY UPDATE OF a SKIP LOCKED),
+noted AS (
+  UPDATE {s}.actions a SET note = 'waits for a limit that nobody has set: ' || a.limit_name
+    FROM strange f WHERE f.status = 'blocked' AND a.machine_id = f.machine_id AND a.seq = f.seq AND a.idx = f.idx
+     AND f.note IS DISTINCT FROM 'waits for a limit that nobody has set: ' || a.limit_name),
+wake AS (
+  SELECT h.run_at AS at FROM head h WHERE h.run_at > (SELECT at FROM clock)
+  UNION ALL
+  SELECT c.at + (1 - u.tokens + u.begun) / u.rate * u.per + interval '1 microsecond' FROM used u CROSS JOIN clock c
+   WHERE u.tokens - u.begun + 1e-9 < 1 AND (u.max_running IS NULL OR u.taken + u.begun < u.max_running)
+  UNION ALL
+  SELECT n.at FROM looked JOIN used u USING (limit_name, limit_key) CROSS JOIN LATERAL (
+    SELECT min(x.run_at) AS at FROM generate_series(0, 9) AS p(priority) CROSS JOIN LATERAL (
+      SELECT a.run_at FROM {s}.actions a
+       WHERE a.status = 'blocked' AND a.lane IS NULL AND a.limit_name = u.limit_name AND a.limit_key = u.limit_key
+         AND a.priority = p.priority AND a.run_at > now() ORDER BY a.run_at LIMIT 1) x) n
+   WHERE u.begun < u.n)
+SELECT (SELECT count(*) FROM moved), (SELECT max(lane) FROM picked), (SELECT count(*) FROM picked),
+       l.limit_name, l.limit_key, (SELECT count(*) FROM looked),
+       extract(epoch FROM (SELECT min(at) FROM wake) - clock_timestamp())::float8
+  FROM (SELECT 1) one LEFT JOIN (SELECT * FROM looked ORDER BY limit_name DESC, limit_key DESC LIMIT 1) l ON true
 """,
 )
 
@@ -111,7 +195,8 @@ RETURNING id
 """,
 )
 
-# What dead (or unknown) workers were running goes back, with an attempt on record and its outcome in doubt.
+# What dead (or unknown) workers were running goes back, with an attempt on record and its outcome in doubt; what has a limit goes
+# through admission again, as any retry.
 # Index: actions_running.
 REQUEUE_DEAD = Statement(
     "requeue_dead",
@@ -124,7 +209,8 @@ t AS (
   INSERT INTO {s}.attempts (machine_id, seq, idx, token, attempt, worker_id, started_at, ended_at, outcome)
   SELECT machine_id, seq, idx, token, attempt, worker_id, started_at, clock_timestamp(), 'lost' FROM l ON CONFLICT DO NOTHING)
 UPDATE {s}.actions a
-   SET status = 'pending', lost = a.lost + 1, in_doubt = true, note = 'its worker was lost',
+   SET status = CASE WHEN a.limit_name IS NULL THEN 'pending' ELSE 'blocked' END, lost = a.lost + 1, in_doubt = true,
+       note = 'its worker was lost',
        run_at = clock_timestamp() + least(60, 0.25 * 2 ^ least(a.lost, 10)) * (0.5 + random()) * interval '1 s'
   FROM l WHERE a.machine_id = l.machine_id AND a.seq = l.seq AND a.idx = l.idx
 RETURNING a.machine_id, a.seq, a.idx

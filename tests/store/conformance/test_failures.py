@@ -10,7 +10,6 @@ import pytest
 
 from examples.door import Open, Opened, door
 from fsm_core import ActionId
-from fsm_core.codec import Limits
 from fsm_core.errors import (
     ActionNotFound,
     DuplicateMachine,
@@ -19,6 +18,7 @@ from fsm_core.errors import (
     PayloadTooLarge,
     UnknownMachine,
 )
+from fsm_core.payload import Limits
 from tests.store.conformance.conftest import MakeWorld
 from tests.store.machines import New, Note, Pay, build, orders
 from tests.store.world import World

@@ -1,5 +1,6 @@
 """Rebuilding a partly lost outbox: lost rows come back under their own ids, their outcome in doubt, and nothing else does."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -7,11 +8,12 @@ from uuid import UUID
 import pytest
 
 from fsm_core import ActionId
-from fsm_core.audit import fsck
+from fsm_core.audit import fsck, lost
 from fsm_core.errors import DefinitionError, MachineNotFound, ReplayFailed, UnknownMachine
+from fsm_core.memory import MemoryStore
 from fsm_core.registry import Registry
 from fsm_core.unit import Rebased
-from tests.audit.fetching import Go, Nag, Stop, build, fetching
+from tests.audit.fetching import Go, Got, Nag, Stop, build, fetching
 from tests.store.conformance.conftest import MakeWorld
 from tests.store.machines import New, orders
 from tests.store.world import MemoryWorld, PostgresWorld, World
@@ -22,16 +24,16 @@ NOW = datetime.now(UTC)
 
 def lose(world: World, name: str, seq: int | None = None) -> list[ActionId]:
     """Lose the rows of that action (of one event); gives their ids."""
-    lost = [a.id for a in world.store.actions(action=name) if seq in (None, a.id.seq)]
+    gone = [a.id for a in world.store.actions(action=name) if seq in (None, a.id.seq)]
     if isinstance(world, PostgresWorld):
         world.sql("DELETE FROM fsm.actions WHERE name = %s AND (%s::int IS NULL OR seq = %s)", name, seq, seq)
     else:
         assert isinstance(world, MemoryWorld)
         tables = world.origin._tables
-        for each in lost:
+        for each in gone:
             row = tables.actions.pop(each)
             tables.of_machine[each.machine_id].remove(row)
-    return sorted(lost)
+    return sorted(gone)
 
 
 def outbox(world: World) -> dict[tuple[int, int], dict[str, Any]]:
@@ -53,10 +55,10 @@ def test_lost_actions_come_back_as_they_were_emitted(world: World) -> None:
     """With id, route and order; in doubt, after one attempt of which nothing is known."""
     busy(world, "x", "lane:y", "x")
     before = outbox(world)
-    lost = lose(world, "Fetch")
+    gone = lose(world, "Fetch")
     assert len(findings(world)) == 6
 
-    assert world.store.restore(fetching, "a") == lost
+    assert world.store.restore(fetching, "a") == gone
 
     after = outbox(world)
     for place, row in after.items():
@@ -77,17 +79,25 @@ def test_nothing_is_restored_where_nothing_is_lost(world: World) -> None:
     assert world.store.restore(fetching, "a") == []
     assert world.contents() == before
 
-    (lost, _) = lose(world, "Fetch")
+    (gone, _) = lose(world, "Fetch")
     lose(world, "Fetch", 2)
     assert len(world.store.restore(fetching, "a")) == 2
     assert world.store.restore(fetching, "a") == []
-    assert world.store.action(lost).name == "Fetch"
+    assert world.store.action(gone).name == "Fetch"
 
 
-def test_of_equal_actions_the_one_that_is_there_stands_and_the_latest_lost_one_comes_back(
-    world: World,
-) -> None:
-    """Which of several was open cannot be told from the state; the last one is the likeliest."""
+def test_of_equal_actions_that_are_lost_the_latest_comes_back(world: World) -> None:
+    """The earlier one has been answered; which one it was cannot be told from the state."""
+    busy(world, "x")
+    world.store.advance(fetching, "a", Got("x"))
+    world.store.advance(fetching, "a", Go("x"))
+    gone = lose(world, "Fetch")
+
+    assert world.store.restore(fetching, "a") == [gone[1]]
+
+
+def test_of_equal_actions_the_one_that_is_there_stands(world: World) -> None:
+    """As many come back as are not there."""
     busy(world, "x", "x", "x")
     lose(world, "Fetch", 1)
     third = lose(world, "Fetch", 3)
@@ -114,12 +124,12 @@ def test_an_action_that_has_ended_is_not_begun_again(world: World) -> None:
 def test_a_log_without_the_emission_gives_it_a_new_place(world: World) -> None:
     """Where the event was pruned, and a snapshot stands for it: beyond every place that an event may have used."""
     busy(world, "x")
-    (lost,) = lose(world, "Fetch")
+    (gone,) = lose(world, "Fetch")
     prune(world)
 
     (made,) = world.store.restore(fetching, "a")
 
-    assert (made.machine_id, made.seq) == (lost.machine_id, 1)
+    assert (made.machine_id, made.seq) == (gone.machine_id, 1)
     assert made.idx > 1000
     assert world.store.action(made).payload == {"name": "x", "price": 1.0}
 
@@ -147,6 +157,19 @@ def test_what_cannot_be_told_is_refused_and_changes_nothing(make_world: MakeWorl
     with pytest.raises(ReplayFailed, match=r"event 1, Go: the log makes Busy .* the machine is Busy"):
         world.store.restore(fetching, "a")
     assert len(outbox(world)) == 3
+
+
+def test_a_log_that_ends_too_early_is_refused() -> None:
+    """Its last event is missing: what that one emitted would be given to others. The state alone does not tell."""
+    store = MemoryStore()
+    store.start(fetching, "a")
+    for event in (Go("x"), Nag()):
+        store.advance(fetching, "a", event)
+    log = store.log(fetching, "a")
+
+    assert lost(log, store.registry) == []
+    with pytest.raises(ReplayFailed, match="event 1, Go"):
+        lost(replace(log, entries=log.entries[:-1]), store.registry)
 
 
 def prune(world: World) -> None:

@@ -1,0 +1,172 @@
+"""Retention: what is deleted, and of whom.
+
+A slice is one short transaction: it locks some machines without waiting for any (SKIP LOCKED), and then deletes what is theirs;
+a lock and a look are two statements. An ended machine that still has open actions is not at rest, and is left alone.
+"""
+
+from fsm_core.postgres.statements import Statement
+
+# Machines that ended longer ago than `age`, with all they had; as many as have about `events` events. Locks them.
+# Index: machines_ended, actions_pkey.
+LOCK_ENDED = Statement(
+    "lock_ended",
+    """
+WITH l AS MATERIALIZED (
+  SELECT m.id, m.seq, m.ended_at FROM {s}.machines m
+   WHERE NOT m.pruned AND m.ended_at IS NOT NULL AND m.ended_at < now() - %(age)s::interval
+     AND NOT EXISTS (SELECT 1 FROM {s}.actions a
+                      WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled'))
+   ORDER BY m.ended_at LIMIT %(limit)s FOR NO KEY UPDATE OF m SKIP LOCKED)
+SELECT n.id, n.seq FROM (SELECT l.*, sum(l.seq + 1) OVER (ORDER BY l.ended_at, l.id) - (l.seq + 1) AS before FROM l) n
+ WHERE n.before < %(events)s
+""",
+)
+
+# Of the next machines by id, those that live and whose log begins before `age`; the last id of them all. A log is cut where a
+# replay can begin: at the last event, if it is that old, else at the newest snapshot that is. Locks them.
+# Index: machines_pkey, events_pkey, snapshots_pkey.
+LOCK_LIVE = Statement(
+    "lock_live",
+    """
+WITH page AS MATERIALIZED (SELECT p.id FROM {s}.machines p WHERE p.id > %(after)s ORDER BY p.id LIMIT %(limit)s),
+l AS MATERIALIZED (
+  SELECT m.id, m.seq, m.updated_at FROM page JOIN {s}.machines m ON m.id = page.id
+   WHERE m.status = 'live' AND m.seq > 0 AND now() - %(age)s::interval >
+         (SELECT e.occurred_at FROM {s}.events e WHERE e.machine_id = m.id ORDER BY e.seq LIMIT 1)
+     FOR NO KEY UPDATE OF m SKIP LOCKED)
+SELECT l.id, CASE WHEN l.updated_at < now() - %(age)s::interval THEN l.seq
+                  ELSE (SELECT max(o.seq) FROM {s}.snapshots o JOIN {s}.events e ON e.machine_id = o.machine_id AND e.seq = o.seq
+                         WHERE o.machine_id = l.id AND e.occurred_at < now() - %(age)s::interval) END,
+       (SELECT max(page.id::text)::uuid FROM page) FROM l
+ UNION ALL SELECT NULL, NULL, max(page.id::text)::uuid FROM page HAVING count(*) > 0
+""",
+)
+
+# A replay of these machines can begin at their last event. One that has a snapshot after `base` needs no other yet.
+# Index: machines_pkey, snapshots_pkey.
+SNAPSHOT = Statement(
+    "snapshot",
+    """
+INSERT INTO {s}.snapshots (machine_id, seq, version, state_name, state)
+SELECT m.id, m.seq, m.version, m.state_name, m.state
+  FROM unnest(%(ids)s::uuid[], %(bases)s::int[]) AS u(id, base) JOIN {s}.machines m ON m.id = u.id
+ WHERE m.seq > 0 AND (m.seq = u.base OR NOT EXISTS (
+       SELECT 1 FROM {s}.snapshots o WHERE o.machine_id = m.id AND o.seq > coalesce(u.base, -1)))
+ON CONFLICT (machine_id, seq) DO UPDATE SET version = excluded.version, state_name = excluded.state_name, state = excluded.state
+""",
+)
+
+# What these machines had before the event `base`: events, snapshots, finished actions with their attempts. Kept, so that it can be
+# retried and looked at: the last failed action of an ended machine, all of one that lives; of that, also what tells how its children
+# are reached, and what finished after `age`. Waits for nobody: an action that an operator is retrying is skipped.
+# Index: events_pkey, snapshots_pkey, actions_pkey, attempts_pkey.
+CUT = Statement(
+    "cut",
+    """
+WITH u AS MATERIALIZED (SELECT * FROM unnest(%(ids)s::uuid[], %(bases)s::int[]) AS u(id, base) WHERE base IS NOT NULL),
+last AS MATERIALIZED (
+  SELECT DISTINCT ON (a.machine_id) a.machine_id, a.seq, a.idx FROM u JOIN {s}.actions a ON a.machine_id = u.id
+   WHERE a.status = 'failed' ORDER BY a.machine_id, a.finished_at DESC, a.seq DESC, a.idx DESC),
+gone AS MATERIALIZED (
+  SELECT a.machine_id, a.seq, a.idx FROM u JOIN {s}.actions a ON a.machine_id = u.id
+   WHERE a.seq < u.base AND a.status IN ('completed', 'failed', 'cancelled') AND a.finished_at < now() - %(age)s::interval
+     AND CASE WHEN %(ended)s THEN (a.machine_id, a.seq, a.idx) NOT IN (SELECT machine_id, seq, idx FROM last)
+              ELSE a.status <> 'failed' AND a.name <> 'Spawn' END
+     FOR UPDATE OF a SKIP LOCKED),
+e AS (DELETE FROM {s}.events t USING u WHERE t.machine_id = u.id AND t.seq < u.base RETURNING 1),
+o AS (DELETE FROM {s}.snapshots t USING u WHERE t.machine_id = u.id AND t.seq < u.base RETURNING 1),
+a AS (DELETE FROM {s}.actions t USING gone g WHERE t.machine_id = g.machine_id AND t.seq = g.seq AND t.idx = g.idx RETURNING 1),
+x AS (DELETE FROM {s}.attempts t USING gone g WHERE t.machine_id = g.machine_id AND t.seq = g.seq AND t.idx = g.idx RETURNING 1)
+SELECT (SELECT count(*) FROM e), (SELECT count(*) FROM a), (SELECT count(*) FROM x), (SELECT count(*) FROM o)
+""",
+)
+
+# They have been pruned: their held events, which nobody will take, go too. Index: machines_pkey, inbox_pkey.
+MARK = Statement(
+    "mark",
+    """
+WITH i AS (DELETE FROM {s}.inbox t WHERE t.machine_id = ANY (%(ids)s::uuid[]) RETURNING t.machine_id),
+m AS (
+  UPDATE {s}.machines t SET pruned = true, rev = t.rev + 1,
+         inbox = t.inbox - (SELECT count(*) FROM i WHERE i.machine_id = t.id) WHERE t.id = ANY (%(ids)s::uuid[]) RETURNING 1)
+SELECT (SELECT count(*) FROM i), (SELECT count(*) FROM m)
+""",
+)
+
+# Machines that have been pruned, and ended longer ago than `age`. One whose children have not been is kept: they name it.
+# Locks them. Index: machines_ended, machines_parent, actions_pkey.
+LOCK_PRUNED = Statement(
+    "lock_pruned",
+    """
+SELECT m.id FROM {s}.machines m
+ WHERE m.pruned AND m.ended_at IS NOT NULL AND m.ended_at < now() - %(age)s::interval
+   AND NOT EXISTS (SELECT 1 FROM {s}.machines c WHERE c.parent = m.id AND NOT c.pruned)
+   AND NOT EXISTS (SELECT 1 FROM {s}.actions a
+                    WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled'))
+ ORDER BY m.ended_at LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
+""",
+)
+
+# Everything of some machines; their inbox, dedup keys and snapshots go with their rows. Index: machines_pkey, events_pkey, actions_pkey,
+# attempts_pkey.
+FORGET = Statement(
+    "forget",
+    """
+WITH e AS (DELETE FROM {s}.events WHERE machine_id = ANY (%(ids)s::uuid[]) RETURNING 1),
+a AS (DELETE FROM {s}.actions WHERE machine_id = ANY (%(ids)s::uuid[]) RETURNING 1),
+x AS (DELETE FROM {s}.attempts WHERE machine_id = ANY (%(ids)s::uuid[]) RETURNING 1),
+m AS (DELETE FROM {s}.machines WHERE id = ANY (%(ids)s::uuid[]) RETURNING 1)
+SELECT (SELECT count(*) FROM e), (SELECT count(*) FROM a), (SELECT count(*) FROM x), (SELECT count(*) FROM m)
+""",
+)
+
+# Machines with held events that nobody took in time. Locks them: a crossing start, signal or event comes before or after.
+# Index: inbox_expires, machines_pkey.
+LOCK_EXPIRED = Statement(
+    "lock_expired",
+    """
+WITH due AS MATERIALIZED (
+  SELECT DISTINCT o.machine_id FROM (
+    SELECT i.machine_id FROM {s}.inbox i WHERE i.expires_at IS NOT NULL AND i.expires_at < now()
+     ORDER BY i.expires_at LIMIT %(limit)s) o)
+SELECT m.id FROM due JOIN {s}.machines m ON m.id = due.machine_id ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+""",
+)
+
+# Those events; and the machines that were only waiting for their start, if nothing is left to wait with. Index: inbox_pkey,
+# machines_pkey.
+EXPIRE = Statement(
+    "expire",
+    """
+WITH i AS (
+  DELETE FROM {s}.inbox t WHERE t.machine_id = ANY (%(ids)s::uuid[]) AND t.expires_at < now() RETURNING t.machine_id),
+n AS MATERIALIZED (
+  SELECT m.id, m.status = 'unborn' AND m.inbox = count(i.machine_id) AS over, count(i.machine_id) AS held
+    FROM {s}.machines m LEFT JOIN i ON i.machine_id = m.id WHERE m.id = ANY (%(ids)s::uuid[]) GROUP BY m.id),
+u AS (UPDATE {s}.machines t SET inbox = t.inbox - n.held, rev = t.rev + 1 FROM n WHERE t.id = n.id AND n.held > 0 AND NOT n.over),
+d AS (DELETE FROM {s}.machines t USING n WHERE t.id = n.id AND n.over RETURNING 1)
+SELECT (SELECT count(*) FROM i), (SELECT count(*) FROM d)
+""",
+)
+
+# How much there is to do: machines to prune, to forget, to cut, held events that have expired. A scan of the first three as far as
+# they go. Index: machines_ended, inbox_expires.
+COUNT = Statement(
+    "count_old",
+    """
+SELECT (SELECT count(*) FROM {s}.machines m
+         WHERE NOT m.pruned AND m.ended_at IS NOT NULL AND m.ended_at < now() - %(details)s::interval
+           AND NOT EXISTS (SELECT 1 FROM {s}.actions a
+                            WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled'))),
+       (SELECT count(*) FROM {s}.machines m
+         WHERE m.ended_at IS NOT NULL AND m.ended_at < now() - %(whole)s::interval
+           AND NOT EXISTS (SELECT 1 FROM {s}.machines c
+                            WHERE c.parent = m.id AND NOT c.pruned AND (c.ended_at IS NULL OR c.ended_at >= now() - %(details)s::interval))
+           AND NOT EXISTS (SELECT 1 FROM {s}.actions a
+                            WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled'))),
+       (SELECT count(*) FROM {s}.machines m
+         WHERE %(live)s AND m.status = 'live' AND m.seq > 0 AND now() - %(details)s::interval >
+               (SELECT e.occurred_at FROM {s}.events e WHERE e.machine_id = m.id ORDER BY e.seq LIMIT 1)),
+       (SELECT count(*) FROM {s}.inbox i WHERE i.expires_at IS NOT NULL AND i.expires_at < now())
+""",
+)

@@ -1,0 +1,373 @@
+"""Waiting on PostgreSQL: no end is missed whatever happens in between, and waiting takes one connection and no more."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from itertools import combinations
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from fsm_core import MachineStatus
+from fsm_core.delivery.waiters import Waiters
+from fsm_core.errors import DatabaseUnavailable, MachineNotFound
+from fsm_core.postgres import AsyncPostgresStore, PostgresStore, waiting
+from fsm_core.postgres.ask import Ask
+from fsm_core.postgres.statements import Statement, ended_channel
+from fsm_core.postgres.statements import waiting as sql
+from fsm_core.postgres.waiting import Watch
+from tests.store.conftest import MakeWorld
+from tests.store.machines import Drop, New, Note, orders
+from tests.store.waits import in_background, waits_for
+from tests.store.waits import waiting as begun
+from tests.store.world import PostgresWorld, plain
+from tests.waiting import eventually
+
+# No end is missed
+
+
+class Waiter:
+    """One who waits, a statement at a time: the lock and the look; afterwards, whether they were told."""
+
+    def __init__(self, url: str, waiters: Waiters) -> None:
+        self.connection = psycopg.connect(url, autocommit=True)
+        self.watch = Watch(waiters, self.connection.info.backend_pid)
+        self.pause: float | None = None
+        self._drive(self.watch.opened())
+        self.hear()
+        self.steps = self._stepwise(self.watch.round())
+
+    def _drive(self, flow: Coroutine[Ask[Any], Any, None]) -> None:
+        for _ in self._stepwise(flow):
+            pass
+
+    def _stepwise(self, flow: Coroutine[Ask[Any], Any, Any]) -> Iterator[str]:
+        answer = None
+        while True:
+            try:
+                ask = flow.send(answer)
+            except StopIteration as done:
+                self.pause = done.value
+                return
+            answer = ask.on(self.connection, "fsm")
+            yield ask.statement.name
+
+    def hear(self) -> None:
+        """What has been notified by now. All that a committed transaction notified is on its way to us: ask once and it is here."""
+        self.connection.execute("SELECT 1")
+        told = [note.payload for note in self.connection.notifies(timeout=0)]
+        self.watch.slept(told, nudged=True)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def outcomes(url: str, store: PostgresStore) -> dict[tuple[str, ...], str]:
+    """Every order of the waiter's two statements and the two of who ends the machine; and how the waiter learned of it."""
+    found = {}
+    for number, places in enumerate(combinations(range(4), 2)):
+        order = ["end" if n in places else "wait" for n in range(4)]
+        machine = store.start(orders, f"m{number}", New(1)).id
+        waiters = Waiters()
+        with waiters.waiting(machine) as end, psycopg.connect(url) as ending:
+            waiter = Waiter(url, waiters)
+            ends = [
+                lambda c=ending, n=number: store.advance(orders, f"m{n}", Drop(), session=c),
+                ending.commit,
+            ]
+            said = [next(waiter.steps) if who == "wait" else (ends.pop(0)(), who)[1] for who in order]
+            for _ in waiter.steps:
+                raise AssertionError("it has more statements than these")
+            looked = end.done()
+            waiter.hear()
+            told = "look" if looked else "notified" if end.done() else ""
+            again = waiter.pause is not None and waiter.pause < waiting.FLOOR_FIRST
+            found[tuple(said)] = told or ("looks again soon" if again else "missed")
+            waiter.close()
+    return found
+
+
+def test_in_no_order_of_events_is_an_end_missed(engine: Engine, database_url: str) -> None:
+    """Lock and look against try and commit: found by the look, notified, or refused, and then it looks again soon."""
+    found = outcomes(plain(database_url), PostgresStore(engine))
+
+    assert sorted(found.values()) == [
+        "look", "looks again soon", "looks again soon", "notified", "notified", "notified",
+    ]  # fmt: skip
+    assert {order[:2] for order, told in found.items() if told == "looks again soon"} == {("end", "share")}
+
+
+def test_without_the_lock_an_end_would_be_missed(
+    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the check: where the lock is only said to be taken, nobody notifies."""
+    fake = Statement("share", "SELECT u.place FROM unnest(%(places)s::int[]) AS u(place)")
+    monkeypatch.setattr(sql, "SHARE", fake)
+
+    found = outcomes(plain(database_url), PostgresStore(engine))
+
+    assert sorted(set(found.values())) == ["look", "missed"]
+
+
+def test_the_end_in_a_callers_transaction_is_heard_of_when_it_commits(world: PostgresWorld) -> None:
+    """Not before, and not at all if it is rolled back."""
+    world.store.start(orders, 7, New(1))
+    with psycopg.connect(world.url) as connection, PostgresStoreOn(world.url) as store:
+        store.advance(orders, 7, Drop(), session=connection)
+        waiter = begun_while_locked(world)
+        connection.rollback()
+        found = world.store.get(orders, 7).id
+        eventually(lambda: waits_for(world, found), what="the lock is free, and is shared")
+        assert not waiter.done()
+
+        store.advance(orders, 7, Drop(), session=connection)
+        assert not waiter.done()
+        connection.commit()
+
+    assert waiter.result(10).status is MachineStatus.DONE
+
+
+class PostgresStoreOn:
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+
+    def __enter__(self) -> PostgresStore:
+        return PostgresStore(self.engine)
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.dispose()
+
+
+def begun_while_locked(world: PostgresWorld) -> Future[Any]:
+    """A call of `wait` that listens, and does not get the lock yet."""
+    future = in_background(world, orders, 7)
+    eventually(lambda: listeners(world) == 1, what="somebody listens")
+    return future
+
+
+def test_a_connection_that_is_killed_loses_no_end(world: PostgresWorld) -> None:
+    """The machine ends while nobody listens: the next connection looks."""
+    world.store.start(orders, 7, New(1))
+    waiter = begun(world, orders, 7)
+
+    killed = world.sql(
+        "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.mode = 'ShareLock'"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    world.store.advance(orders, 7, Drop())
+
+    assert killed == [(True,)]
+    assert waiter.result(10).seq == 1
+
+
+def test_a_machine_that_is_deleted_meanwhile_is_not_found(
+    world: PostgresWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody notifies of that: the look at the floor finds it."""
+    monkeypatch.setattr(waiting, "FLOOR_MOST", 0.05)
+    world.store.start(orders, 7, New(1))
+    waiter = begun(world, orders, 7)
+
+    world.sql("DELETE FROM fsm.machines")
+
+    with pytest.raises(MachineNotFound):
+        waiter.result(10)
+
+
+@pytest.mark.parametrize("silent", ["a pooler", "no echo"])
+def test_where_no_notification_arrives_it_is_polled(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    """PgBouncer in transaction mode: another backend than that of the login, or words that never come. No lock is left behind there."""
+    other = Statement("echo", "SELECT 0, pg_notify({ended}, %(word)s)")
+    mute = Statement("echo", "SELECT pg_backend_pid(), %(word)s::text")
+    monkeypatch.setattr(sql, "ECHO", other if silent == "a pooler" else mute)
+    monkeypatch.setattr(waiting, "FLOOR_FIRST", 0.05)
+    world = make_world()
+    found = world.store.start(orders, 7, New(1)).id
+    waiter = begun_while_locked(world)
+
+    world.store.advance(orders, 7, Note())
+    assert not waits_for(world, found)
+    world.store.advance(orders, 7, Drop())
+
+    assert waiter.result(10).seq == 2
+
+
+def test_the_pauses_grow_where_it_is_polled(engine: Engine, database_url: str) -> None:
+    """From a second to five; somebody new begins anew."""
+    machine = PostgresStore(engine).start(orders, 7, New(1)).id
+    waiters, pauses = Waiters(), list[float | None]()
+    with waiters.waiting(machine):
+        waiter = Waiter(plain(database_url), waiters)
+        waiter.watch._listens = False
+        for nudged in (False, False, False, True, False):
+            waiter._drive(waiter.watch.round())
+            pauses.append(waiter.pause)
+            waiter.watch.slept([], nudged=nudged)
+        waiter.close()
+
+    assert pauses == [1, 2, 4, 5, 1]
+
+
+def test_anybody_may_notify_anything(world: PostgresWorld) -> None:
+    """A notification is a hint: a false one makes the waiter look, and no more."""
+    found = world.store.start(orders, 7, New(1)).id
+    waiter = begun(world, orders, 7)
+
+    for payload in ("", "rubbish", str(found)):
+        world.sql("SELECT pg_notify(%s, %s)", ended_channel("fsm"), payload)
+    eventually(lambda: waits_for(world, found), what="it waits on")
+    world.store.advance(orders, 7, Drop())
+
+    assert waiter.result(10).seq == 1
+
+
+# What it takes
+
+
+def listeners(world: PostgresWorld) -> int:
+    """Connections that listen for ends."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query <> '' AND pid <> pg_backend_pid()"
+    return int(world.sql(asked)[0][0]) - pooled(world)
+
+
+def pooled(world: PostgresWorld) -> int:
+    store = getattr(world.store, "_store", world.store)
+    pool = store._engine.pool
+    return int(pool.checkedin() + pool.checkedout())
+
+
+def test_two_hundred_wait_over_a_pool_of_two_on_one_more_connection(make_world: MakeWorld) -> None:
+    world = make_world(engine={"pool_size": 2, "max_overflow": 0})
+    ids = [world.store.start(orders, key, New(1)).id for key in range(200)]
+    done: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda k=key: done.append(world.store.wait(orders, k, 60)))
+        for key in range(200)
+    ]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: all(waits_for(world, each) for each in ids), timeout=60, what="all wait")
+
+    assert listeners(world) == 1
+    for key in range(200):
+        world.store.advance(orders, key, Drop())
+    for thread in threads:
+        thread.join(30)
+
+    assert {snapshot.key for snapshot in done} == {str(key) for key in range(200)}
+    eventually(lambda: listeners(world) == 0, what="the connection is closed when nobody waits")
+
+
+async def test_two_hundred_tasks_wait_over_a_pool_of_two(database_url: str) -> None:
+    engine = create_async_engine(database_url, pool_size=2, max_overflow=0)
+    store = AsyncPostgresStore(engine)
+    for key in range(200):
+        await store.start(orders, key, New(1))
+    waiters = [asyncio.create_task(store.wait(orders, key, 60)) for key in range(200)]
+
+    for key in range(200):
+        await store.advance(orders, key, Drop())
+
+    assert [now.key for now in await asyncio.gather(*waiters)] == [str(key) for key in range(200)]
+    await engine.dispose()
+
+
+async def test_a_task_that_is_cancelled_waits_no_more(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    store = AsyncPostgresStore(engine)
+    await store.start(orders, 7, New(1))
+    first, second = (asyncio.create_task(store.wait(orders, 7, 60)) for _ in range(2))
+    await asyncio.sleep(0)
+
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await store.advance(orders, 7, Drop())
+
+    assert (await second).seq == 1
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("somebody", [True, False])
+def test_who_ends_a_machine_notifies_only_if_somebody_waits(world: PostgresWorld, somebody: bool) -> None:
+    world.store.start(orders, 7, New(1))
+    with psycopg.connect(world.url, autocommit=True) as connection:
+        connection.execute(f"LISTEN {ended_channel('fsm')}")
+        waiter = begun(world, orders, 7) if somebody else None
+        list(connection.notifies(timeout=0))
+        world.store.advance(orders, 7, Drop())
+        world.sql("SELECT pg_notify(%s, 'last')", ended_channel("fsm"))
+        told = [note.payload for note in connection.notifies(timeout=10, stop_after=1 + somebody)]
+
+    assert len(told) == 1 + somebody
+    assert told[-1] == "last"
+    assert waiter is None or waiter.result(10).seq == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_that_waits_has_a_listener_of_its_own(engine: Engine) -> None:
+    """The parent's thread is not there, and its connection is not touched."""
+    store = PostgresStore(engine)
+    store.start(orders, 7, New(1))
+    world = PostgresWorld(store, plain(engine.url.render_as_string(hide_password=False)))
+    waiter = begun(world, orders, 7)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            engine.dispose(close=False)
+            os._exit(0 if store.wait(orders, 7, 30).seq == 1 else 1)
+        finally:
+            os._exit(2)
+    eventually(lambda: listeners(world) >= 2, what="the child listens")
+    store.advance(orders, 7, Drop())
+
+    assert waiter.result(10).seq == 1
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_database_that_stays_away_is_told(
+    world: PostgresWorld, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After as long as there is patience. The connection is made as the engine makes its own."""
+    monkeypatch.setattr(waiting, "PATIENCE", 0.2)
+    made: list[object] = []
+
+    def creator() -> psycopg.Connection[Any]:
+        if made:
+            raise psycopg.OperationalError("connection refused")
+        made.append(1)
+        return psycopg.connect(world.url)
+
+    engine = create_engine("postgresql+psycopg://", creator=creator, pool_size=1)
+    store = PostgresStore(engine)
+    store.start(orders, 7, New(1))
+
+    with pytest.raises(DatabaseUnavailable, match=r"wait.*connection refused"):
+        store.wait(orders, 7, 30)
+    engine.dispose()
+
+
+def test_ctrl_c_ends_a_wait(engine: Engine) -> None:
+    """Also one without a timeout."""
+    store = PostgresStore(engine)
+    found = store.start(orders, 7, New(1)).id
+    world = PostgresWorld(store, plain(engine.url.render_as_string(hide_password=False)))
+
+    def interrupt() -> None:
+        eventually(lambda: waits_for(world, found), what="it waits")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        store.wait(orders, 7)
+    thread.join()

@@ -1,0 +1,59 @@
+"""Bounds of queues inside one process: Celery has one pool for all the queues of a worker, and a slow queue must not fill it."""
+
+from __future__ import annotations
+
+import threading
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from workers.pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from fsm_core.types import ActionId
+
+
+class Bound:
+    """How many effects of one queue may run at once, and the ids that wait here until one of them has ended.
+
+    What waits stays published under its ticket: if this process dies, the reconciler sends it again; if it waits for long, a
+    copy of its message reaches whoever has room, and the later claim finds the ticket used. The relay's window bounds how much
+    that can be. A lane is a thread that runs one effect of the queue after another for as long as any waits.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.pace = Pace()
+        self._free = slots
+        self._waiting: dict[tuple[UUID, ActionId], None] = {}
+        self._lock = threading.Lock()
+
+    def put(self, ticket: UUID, ids: Sequence[ActionId]) -> int:
+        """Let `ids` wait, each once. Returns how many lanes the caller must run for them: as many as are free and needed."""
+        with self._lock:
+            self._waiting |= {(ticket, each): None for each in ids}
+            lanes = min(self._free, len(self._waiting))
+            self._free -= lanes
+            return lanes
+
+    def next(self) -> tuple[UUID, list[ActionId]] | None:
+        """What a lane does next: ids of one ticket. None: nothing waits, and the lane has ended.
+
+        Both under one lock: what is put just then finds either this lane at work or its slot free.
+        """
+        with self._lock:
+            first = next(iter(self._waiting), None)
+            if first is None:
+                self._free += 1
+                return None
+            ticket = first[0]
+            alike = list(islice((of for of in self._waiting if of[0] == ticket), 1 + self.pace.ahead))
+            for of in alike:
+                del self._waiting[of]
+            return ticket, [of[1] for of in alike]
+
+    def leave(self, lanes: int) -> None:
+        """Give back lanes that were not run; somebody else's go on with what waits."""
+        with self._lock:
+            self._free += lanes
