@@ -125,6 +125,8 @@ class Draft:
         if unit.ended and not machine.is_final(self.state):
             raise MachineEnded(unit.seen.machine, unit.seen.key, unit.status)
         taken = machine.takes(self.state, event)
+        if not taken and wait and unit.ended:
+            raise MachineEnded(unit.seen.machine, unit.seen.key, unit.status)
         if not taken and (wait or machine.unhandled == "defer"):
             key = dedup and dedup.key
             self._hold(Held(None, name, payload, machine.version, source, cause, key, call_id, ttl), dedup)

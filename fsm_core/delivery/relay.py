@@ -87,7 +87,7 @@ class Relay:
     broker: Broker
     tickets: Callable[[], UUID]
     windows: dict[str, Window] = field(default_factory=dict)
-    cursor: Cursor = Cursor()
+    cursor: Cursor = field(default_factory=Cursor)
     broken: str | None = None
 
     def tick(self, queues: Mapping[str, Queue], *, admit: bool) -> Tick:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from fsm_core.memory import AsyncMemoryStore, MemoryStore
 from fsm_core.memory.tables import ActionRow
 from fsm_core.postgres import AsyncPostgresStore, PostgresStore
 from fsm_core.unit import Held
+from tests.waiting import eventually
 
 TABLES = (
     "machines", "events", "actions", "attempts", "inbox", "dedup", "snapshots", "workers", "limits", "buckets",
@@ -61,6 +63,10 @@ class World(ABC):
         """Change the JSON of every machine's state."""
 
     @abstractmethod
+    def pass_time(self, span: timedelta) -> None:
+        """Wait until the store's clock has gone on by `span`; a virtual one is told to."""
+
+    @abstractmethod
     def fill_inbox(self, machine: UUID, name: str, payload: str, times: int) -> None:
         """Hold an event for a machine, `times` times."""
 
@@ -89,6 +95,10 @@ class PostgresWorld(World):
 
     def change_state(self, state: str) -> None:
         self.sql("UPDATE fsm.machines SET state = %s", state)
+
+    def pass_time(self, span: timedelta) -> None:
+        (start,) = self.sql("SELECT clock_timestamp() + %s::interval", span)[0]
+        eventually(lambda: self.sql("SELECT clock_timestamp()")[0][0] >= start, what="time has passed")
 
     def fill_inbox(self, machine: UUID, name: str, payload: str, times: int) -> None:
         self.sql(
@@ -126,6 +136,9 @@ class MemoryWorld(World):
     def change_state(self, state: str) -> None:
         for row in self.origin._tables.machines.values():
             row.state = state
+
+    def pass_time(self, span: timedelta) -> None:
+        self.origin.clock.advance(span)
 
     def fill_inbox(self, machine: UUID, name: str, payload: str, times: int) -> None:
         tables = self.origin._tables

@@ -23,6 +23,7 @@ from workers.cli import (
     fsck,
     graph,
     history,
+    limits,
     machines,
     migrate,
     output,
@@ -74,6 +75,7 @@ _VERBS: tuple[Callable[..., object], ...] = (
 )
 for verb in _VERBS:
     app.command(context_settings=_PASSED_ON if verb is worker.worker else None)(verb)
+app.add_typer(limits.limits, name="limits")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,12 +25,14 @@ async def put(limit: Limit) -> None:
 
 async def every() -> list[Limit]:
     """All limits, by name."""
-    return await Ask(sql.ALL, {}, lambda rows: list(map(_limit, rows)))
+    found: list[Limit] = await Ask(sql.ALL, {}, lambda rows: list(map(_limit, rows)))
+    return found
 
 
 async def drop(name: str) -> bool:
     """Remove a limit; whether it was there."""
-    return await Ask(sql.REMOVE, {"name": name}, bool)
+    was: bool = await Ask(sql.REMOVE, {"name": name}, bool)
+    return was
 
 
 def _limit(row: Row) -> Limit:
