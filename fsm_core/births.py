@@ -64,9 +64,10 @@ def birth(
     """
     bounds = bounds or Bounds()
     limits = bounds.limits
-    name, json = machine.state_name(state), encode(state, "state", limits)
+    form = machine.form_of(state)
+    name, json = machine.state_name(state), encode(state, "state", limits, form=form)
     decision = begin(machine, state, context(seen, 0))
-    status = MachineStatus.DONE if machine.is_final(state) else MachineStatus.LIVE
+    status = machine.ended_as(state) if machine.is_final(state) else MachineStatus.LIVE
     unit = Unit(seen, machine.version, status, name, json, 0)
     moment = Moment(seen.id, 0, seen.at)
     unit.actions += written(machine, moment, decision.actions, limits).rows

@@ -31,10 +31,10 @@ _FEW = 20
 """Errors that are worth being written out, for their first line."""
 
 
-def encode(value: object, what: str, limits: Limits = DEFAULT_LIMITS) -> str:
+def encode(value: object, what: str, limits: Limits = DEFAULT_LIMITS, *, form: object = None) -> str:
     """The JSON object of `value`, an instance of a dataclass, msgspec Struct or pydantic model, or one of the engine's events.
 
-    `what` names it in messages. Raises InvalidPayload with the path to the place, PayloadTooLarge.
+    `what` names it in messages; `form` is its class as it was declared, where that is generic. Raises InvalidPayload with the path to the place, PayloadTooLarge.
     """
     text = dump(_builtins(value, what), what, limits)
     if text[0] != "{":
@@ -43,7 +43,7 @@ def encode(value: object, what: str, limits: Limits = DEFAULT_LIMITS) -> str:
         )
     if not isinstance(value, WRAPPERS):
         refuse_collisions(text, what)
-        _decode_text(type(value), text, what)
+        _decode_text(form or type(value), text, what)
     return text
 
 

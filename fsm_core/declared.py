@@ -131,7 +131,7 @@ class Declared:
             raise DefinitionError(
                 f"machine {self._machine.name!r} is in use; declare {what} functions in its own module"
             )
-        signature = read(function, what=what, takes=takes, **extra)
+        signature = read(function, what=what, takes=takes, **extra)  # type: ignore[arg-type] # only `extra` comes in it
         return signature, f"machine {self._machine.name!r}: {what} {signature.place}"
 
     def _states(self, signature: Signature, where: str) -> Sequence[Member]:

@@ -12,7 +12,7 @@ from fsm_core.errors import ChildExists, InboxFull, MachineEnded, Rejected, Unha
 from fsm_core.inputs import Dedup
 from fsm_core.payload import DEFAULT_LIMITS, Limits
 from fsm_core.rows import STATE_TIMER, Moment, Written, state_timer, written
-from fsm_core.types import ENGINE_EVENTS, ActionId, Change, Failed, MachineStatus, Snapshot, Spawn
+from fsm_core.types import ENGINE_EVENTS, ActionId, Change, Failed, Snapshot, Spawn
 from fsm_core.unit import Birth, Ending, Held, NewEvent, Rebased, Seen, Unit
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Draft:
         unit, machine = self._unit, self.machine
         name = machine.event_name(event)
         limits = AMPLE if isinstance(event, ENGINE_EVENTS) else self._limits
-        payload = encode(event, f"event {name}", limits)
+        payload = encode(event, f"event {name}", limits, form=machine.form_of(event))
         if unit.ended and not machine.is_final(self.state):
             raise MachineEnded(unit.seen.machine, unit.seen.key, unit.status)
         taken = machine.takes(self.state, event)
@@ -186,7 +186,8 @@ class Draft:
             if machine.projects
             else []
         )
-        name, json = machine.state_name(state), encode(state, "state", self._limits)
+        form = machine.form_of(state)
+        name, json = machine.state_name(state), encode(state, "state", self._limits, form=form)
         return _After(outbox, children, changes, name, json, rebased)
 
     def _rebased(self) -> Rebased | None:
@@ -194,7 +195,7 @@ class Draft:
         seen, machine = self._unit.seen, self.machine
         if seen.version == machine.version or self._unit.rebased is not None:
             return self._unit.rebased
-        state = encode(self.state, "state", self._limits)
+        state = encode(self.state, "state", self._limits, form=machine.form_of(self.state))
         return Rebased(seen.seq, machine.version, seen.state_name, machine.state_name(self.state), state)
 
     def _step(self, decision: Decision[Any, Any], after: _After) -> None:
@@ -204,7 +205,7 @@ class Draft:
         self.changed = self.changed or after.state != unit.state or after.state_name != unit.state_name
         unit.state_name, unit.state, unit.version = after.state_name, after.state, machine.version
         if machine.is_final(decision.state):
-            unit.status = MachineStatus.DONE
+            unit.status = machine.ended_as(decision.state)
         self.state = decision.state
         unit.births += after.births
         self._unborn += [each for each in after.births if each.child is None]

@@ -139,6 +139,10 @@ class Effects(Generic[R]):
         self._declare(function, self._probes, "probe", DEFAULT_RETRY, DEFAULT_TIMEOUT)
         return function
 
+    def register(self, effect: Effect) -> None:
+        """Take an effect that the engine made, as it is."""
+        self._effects[effect.action] = effect
+
     def effect(self, action: str) -> Effect | None:
         """The effect of the action called `action`."""
         return self._effects.get(action)

@@ -10,7 +10,7 @@ import msgspec
 
 from fsm_core.codec import encode
 from fsm_core.errors import ConfigurationError, InvalidKey, UnknownType
-from fsm_core.types import ENGINE_EVENTS
+from fsm_core.types import ENGINE_EVENTS, Internal
 
 if TYPE_CHECKING:
     from fsm_core.machine import Machine
@@ -33,7 +33,7 @@ class Dedup(NamedTuple):
 
 def check(machine: Machine[Any, Any, Any], event: object, dedup_key: str | None) -> None:
     """Raises UnknownType (no event of the machine, or one that only the engine makes), InvalidKey (no dedup key)."""
-    if isinstance(event, ENGINE_EVENTS):
+    if isinstance(event, (*ENGINE_EVENTS, Internal)):
         known = tuple(name for name, member in machine.events.items() if member.from_outside)
         raise UnknownType(machine.name, "event that comes from outside", type(event).__name__, known)
     machine.event_name(event)

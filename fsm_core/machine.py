@@ -22,7 +22,7 @@ from fsm_core.edges import (
 )
 from fsm_core.errors import DefinitionError, TransitionError, UnknownType
 from fsm_core.signature import place
-from fsm_core.types import BUILT_IN, Change, Route, Unhandled
+from fsm_core.types import BUILT_IN, Change, MachineStatus, Route, Unhandled
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -93,6 +93,11 @@ class Machine(Generic[S, E, A]):
         self._declared = Declared(self)
         self._tables = self._declared.tables
         self._frozen = False
+        self._forms = {
+            member.cls: member.form
+            for member in (*self.states.values(), *self.events.values(), *self.actions.values())
+            if member.form is not None
+        }
         self.emittable = frozenset({*self._declared.action_types, *BUILT_IN})
         check_failed(self.events, self.actions, here)
         if initial is not None and type(initial) not in self._declared.state_types:
@@ -245,6 +250,14 @@ class Machine(Generic[S, E, A]):
     def is_final(self, state: object) -> bool:
         """Whether the state ends the machine."""
         return type(state) in self.final
+
+    def ended_as(self, state: object) -> MachineStatus:  # noqa: ARG002 - durable steps tell states apart
+        """How a machine has ended that is in this final state."""
+        return MachineStatus.DONE
+
+    def form_of(self, value: object) -> object:
+        """How the class of a state or event was written in its union, where that is generic; else None."""
+        return self._forms.get(type(value))
 
     def tracked(self, action: object) -> bool:
         """Whether the action is durable and retried (not marked `Untracked` in the union)."""

@@ -31,6 +31,9 @@ class Registry:
     def add(self, entry: AnyMachine | AnyEffects) -> None:
         """Know one more. The same value twice is no error."""
         machine = entry.machine if isinstance(entry, Effects) else entry
+        bundled: object = getattr(machine, "bundled", None)
+        if entry is machine and isinstance(bundled, Effects):
+            entry = bundled  # durable steps bring the effects that run them
         address = machine.name, machine.version
         known = self._machines.get(address)
         if known is not None and known is not machine:

@@ -22,6 +22,7 @@ from fsm_core.types import (
     Cancel,
     CancelChildren,
     ChildEnded,
+    Internal,
     Route,
     Send,
     Spawn,
@@ -173,7 +174,7 @@ def _own(machine: Machine[Any, Any, Any], made: ActionId, action: object, limits
     payload = encode(action, f"action {name}", limits)
     return NewAction(
         made.seq, made.idx, name, machine.version, payload, machine.tracked(action), status, route.queue or machine.queue,
-        route.priority, lane, NOW, limit_name=route.limit, limit_key=None if route.limit is None else route.limit_key or "",
+        route.priority, lane, route.delay, limit_name=route.limit, limit_key=None if route.limit is None else route.limit_key or "",
     )  # fmt: skip
 
 
@@ -199,7 +200,7 @@ def _timer(
 
 def _send(machine: Machine[Any, Any, Any], made: ActionId, action: Send, limits: Limits) -> NewAction:
     target, key = action.machine, key_text(action.key)
-    if isinstance(action.event, ENGINE_EVENTS):
+    if isinstance(action.event, (*ENGINE_EVENTS, Internal)):
         raise UnknownType(
             machine.name, "event that may be sent", type(action.event).__name__, tuple(machine.events)
         )

@@ -61,13 +61,20 @@ def caller() -> FrameType:
     return frame
 
 
-def read(function: Callable[..., Any], *, what: str, takes: int, extra: type | None = Context) -> Signature:
+def read(
+    function: Callable[..., Any],
+    *,
+    what: str,
+    takes: int,
+    extra: type | None = Context,
+    coroutines: bool = False,
+) -> Signature:
     """The signature of `function`, a handler with `takes` positional parameters and an optional one of type `extra`.
 
     Raises DefinitionError that names the function and the annotation: missing, unresolvable, or too many parameters.
     """
     here = f"{what} {place(function)}"
-    if inspect.iscoroutinefunction(function) and extra in (Context, None):
+    if inspect.iscoroutinefunction(function) and extra in (Context, None) and not coroutines:
         raise DefinitionError(f"{here}: transitions are plain functions; read before, act in an effect")
     hints = _hints(function, here)
     parameters = list(inspect.signature(function).parameters.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, Union
 from uuid import UUID
@@ -11,7 +12,7 @@ from fsm_core.errors import InvalidKey, TransitionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from typing_extensions import TypeVar as DefaultTypeVar
 
@@ -187,6 +188,10 @@ class ChildEnded(Generic[S_co]):
     state: S_co
 
 
+class Internal:
+    """What marks an event that only the engine's own effects may bring: from outside it is refused."""
+
+
 class Change(NamedTuple, Generic[S_co, E_co]):
     """What `@machine.project` is given: one event of the log, and the states before and after it.
 
@@ -228,6 +233,7 @@ class Route:
     `queue`: the Celery queue (None: the machine's). `priority`: 0 (first) to 9. `partition_key`: at most one action of
     a key is admitted at a time, cluster-wide, in order. `ordered`: the same, per machine. `limit`: the name of the limit
     that it is under (`store.limit`), each `limit_key` by itself; a limit that nobody has set holds it back until somebody does.
+    `delay`: not before that.
     Raises TransitionError for what a row could not hold: the database must not be the one to refuse it.
     """
 
@@ -237,6 +243,7 @@ class Route:
     ordered: bool = False
     limit: str | None = None
     limit_key: str | None = None
+    delay: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         if type(self.priority) is not int or not 0 <= self.priority <= MAX_PRIORITY:
@@ -247,6 +254,8 @@ class Route:
             raise TransitionError(
                 f"Route: limit={self.limit!r:.100} is a queue's: it holds for whatever has that queue="
             )
+        if self.delay < timedelta(0):
+            raise TransitionError(f"Route: delay= is a timedelta that is not negative, not {self.delay!r}")
         for name in ("queue", "partition_key", "limit", "limit_key"):
             text = getattr(self, name)
             if text is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Annotated, Any, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
 from fsm_core.errors import DefinitionError
-from fsm_core.types import ENGINE_EVENTS, TIMERS, UNTRACKED, WRAPPERS
+from fsm_core.types import ENGINE_EVENTS, TIMERS, UNTRACKED, WRAPPERS, Internal
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Member:
     @property
     def from_outside(self) -> bool:
         """Whether anybody may send it; `Failed`, `Timeout` and `ChildEnded` are made by the engine only."""
-        return self.cls not in ENGINE_EVENTS
+        return self.cls not in ENGINE_EVENTS and not issubclass(self.cls, Internal)
 
     @property
     def name(self) -> str:

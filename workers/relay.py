@@ -154,7 +154,7 @@ class RelayProcess:
         open_ = [queue for queue in self._queues if queue not in self._last.closed]
         soonest = (self._store.next_due(open_), self._last.wake)
         sleep = EVERY - (time.monotonic() - self._looked)
-        return max(0.0, min(sleep, *(span.total_seconds() for span in soonest if span is not None)))
+        return max(0.0, min([sleep, *(span.total_seconds() for span in soonest if span is not None)]))
 
 
 def main(settings: Settings) -> int:

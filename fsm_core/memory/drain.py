@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from fsm_core.delivery.finish import Finished, finish, finish_alone, late_json
-from fsm_core.delivery.outcome import Completed, Released, Result
+from fsm_core.delivery.outcome import Completed, Released, Result, from_json
 from fsm_core.errors import UnknownMachine
 from fsm_core.memory.attempt import Runner
 from fsm_core.memory.outbox import MemoryOutbox
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fsm_core.delivery.ports import Claimed
-    from fsm_core.memory.tables import ActionRow, Tables
+    from fsm_core.memory.tables import ActionRow, MachineRow, Tables
     from fsm_core.registry import Registry
     from fsm_core.types import ActionId
 
@@ -51,7 +51,7 @@ class Drain:
     """One worker's life, from its first claim to its last."""
 
     def __init__(self, tables: Tables, registry: Registry) -> None:
-        self._clock = tables.clock
+        self._clock, self._tables = tables.clock, tables
         self._registry = registry
         self._outbox = MemoryOutbox(tables)
         self._worker = uuid4()
@@ -87,8 +87,15 @@ class Drain:
         """Whether this process may take the row: one that nobody serves is not touched at all."""
         if row.outcome is None:
             return row.id not in self._released and self._registry.effects(row.fsm, row.version) is not None
+        target = from_json(row.outcome).target
+        concerned: ActionRow | MachineRow | None = row
+        if target is not None:
+            concerned = self._tables.machines.get(target.id) if target.id is not None else None
+            if target.machine is not None and target.key is not None:
+                concerned = self._tables.find(target.machine, target.key)
         try:
-            self._registry.reader(row.fsm, row.version)
+            if concerned is not None:  # else it is for all children, or for nobody yet: no code is asked for
+                self._registry.reader(concerned.fsm, concerned.version)
         except UnknownMachine:
             return False
         return True

@@ -21,6 +21,7 @@ from fsm_core.postgres.flows import limits as limiting
 from fsm_core.postgres.flows import signal as signalling
 from fsm_core.postgres.flows import start as starting
 from fsm_core.postgres.flows.alone import Alone
+from fsm_core.postgres.flows.prune import Pruning
 from fsm_core.postgres.flows.upcast import Upcasting
 from fsm_core.postgres.own import AsyncOwn
 from fsm_core.postgres.store import LOCK_TIMEOUT
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from fsm_core.audit import Diff, Log, Orphan
+    from fsm_core.delivery.retention import Pruned, Retention
     from fsm_core.delivery.upcasting import Upcast
     from fsm_core.machine import Machine
     from fsm_core.payload import Limits
@@ -322,6 +324,13 @@ class AsyncPostgresStore(Base):
     async def remove_limit(self, name: str) -> bool:
         """As `PostgresStore.remove_limit`."""
         return await self._once(f"remove limit {name}", partial(limiting.drop, name))
+
+    async def prune(self, retention: Retention, *, live: bool = False, dry_run: bool = False) -> Pruned:
+        """As `PostgresStore.prune`."""
+        job = Pruning(retention, live=live, dry_run=dry_run)
+        while (flow := job.next()) is not None:
+            job.done(await self._once("prune", flow, opening=self._lock_timeout))
+        return job.total
 
     async def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
         async with self._own.connected(call.what) as connection:

@@ -279,9 +279,15 @@ class PostgresOutbox:
         async def flow() -> list[tuple[str, int]]:
             await Ask(upcast.LOOK_TIMEOUT, {"wait": LOOK}, len)
             parameters = {"known": json.dumps({name: list(versions) for name, versions in known.items()})}
-            return await Ask(upcast.UNREAD, parameters, lambda rows: [(row[0], row[1]) for row in rows])
+            found: list[tuple[str, int]] = await Ask(
+                upcast.UNREAD, parameters, lambda rows: [row[:2] for row in rows]
+            )
+            return found
 
-        with self._own.connected("look for machines that nobody reads") as connection, connection.transaction():
+        with (
+            self._own.connected("look for machines that nobody reads") as connection,
+            connection.transaction(),
+        ):
             return run(connection, self.schema, flow())
 
     def close(self) -> None:

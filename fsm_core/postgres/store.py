@@ -21,6 +21,7 @@ from fsm_core.postgres.flows import limits as limiting
 from fsm_core.postgres.flows import signal as signalling
 from fsm_core.postgres.flows import start as starting
 from fsm_core.postgres.flows.alone import Alone
+from fsm_core.postgres.flows.prune import Pruning
 from fsm_core.postgres.flows.upcast import Upcasting
 from fsm_core.postgres.own import Own
 from fsm_core.postgres.waiting import Listener
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from fsm_core.audit import Diff, Log, Orphan
+    from fsm_core.delivery.retention import Pruned, Retention
     from fsm_core.delivery.upcasting import Upcast
     from fsm_core.machine import Machine
     from fsm_core.payload import Limits
@@ -382,6 +384,17 @@ class PostgresStore(Base):
     def remove_limit(self, name: str) -> bool:
         """Remove a limit; returns whether it was there. Actions that ask for it are held back until it is set again."""
         return self._once(f"remove limit {name}", partial(limiting.drop, name))
+
+    def prune(self, retention: Retention, *, live: bool = False, dry_run: bool = False) -> Pruned:
+        """Delete what is over for longer than it is kept, slice by slice; and held events that have expired. Returns how much.
+
+        live: also cut the logs of machines that live, where a snapshot lets a replay begin. dry_run: count, and delete nothing.
+        Several at once share the work. An ended machine with open actions is left alone.
+        """
+        job = Pruning(retention, live=live, dry_run=dry_run)
+        while (flow := job.next()) is not None:
+            job.done(self._once("prune", flow, opening=self._lock_timeout))
+        return job.total
 
     # Doing
 

@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 import uuid
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine
@@ -261,9 +260,7 @@ class Listener(_Listening):
         try:
             while self._goes_on():
                 try:
-                    with contextlib.ExitStack() as stack:
-                        connect = partial(stack.enter_context, own.connected(WHAT))
-                        self._live(Retrying(**self._policy())(connect), nudge)
+                    self._live(own, nudge)
                 except DatabaseUnavailable:
                     time.sleep(BREATH)  # it broke: connect anew, and look again
         except Exception as error:  # noqa: BLE001 - nobody else would tell those who wait
@@ -271,12 +268,14 @@ class Listener(_Listening):
         finally:
             own.close()
 
-    def _live(self, connection: psycopg.Connection[Any], nudge: Nudge) -> None:
-        watch = Watch(self._waiters, connection.info.backend_pid)
-        run(connection, self.schema, watch.opened())
-        while (seconds := run(connection, self.schema, watch.round())) is not None:
-            nudged = nudge.sleep(connection.fileno(), seconds)
-            watch.slept([note.payload for note in connection.notifies(timeout=0)], nudged=nudged)
+    def _live(self, own: Own, nudge: Nudge) -> None:
+        with contextlib.ExitStack() as stack:
+            connection = Retrying(**self._policy())(lambda: stack.enter_context(own.connected(WHAT)))
+            watch = Watch(self._waiters, connection.info.backend_pid)
+            run(connection, self.schema, watch.opened())
+            while (seconds := run(connection, self.schema, watch.round())) is not None:
+                nudged = nudge.sleep(connection.fileno(), seconds)
+                watch.slept([note.payload for note in connection.notifies(timeout=0)], nudged=nudged)
 
 
 class AsyncListener(_Listening):
@@ -300,9 +299,7 @@ class AsyncListener(_Listening):
         try:
             while self._goes_on():
                 try:
-                    async with contextlib.AsyncExitStack() as stack:
-                        connect = partial(stack.enter_async_context, own.connected(WHAT))
-                        await self._live(await AsyncRetrying(**self._policy())(connect), nudge)
+                    await self._live(own, nudge)
                 except DatabaseUnavailable:
                     await asyncio.sleep(BREATH)
         except BaseException as error:
@@ -313,12 +310,18 @@ class AsyncListener(_Listening):
             self._task = None
             await own.close()
 
-    async def _live(self, connection: psycopg.AsyncConnection[Any], nudge: Nudge) -> None:
-        watch = Watch(self._waiters, connection.info.backend_pid)
-        await run_async(connection, self.schema, watch.opened())
-        while (seconds := await run_async(connection, self.schema, watch.round())) is not None:
-            nudged = await nudge.sleep_async(connection.fileno(), seconds)
-            watch.slept([note.payload async for note in connection.notifies(timeout=0)], nudged=nudged)
+    async def _live(self, own: AsyncOwn, nudge: Nudge) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def connect() -> psycopg.AsyncConnection[Any]:
+                return await stack.enter_async_context(own.connected(WHAT))
+
+            connection = await AsyncRetrying(**self._policy())(connect)
+            watch = Watch(self._waiters, connection.info.backend_pid)
+            await run_async(connection, self.schema, watch.opened())
+            while (seconds := await run_async(connection, self.schema, watch.round())) is not None:
+                nudged = await nudge.sleep_async(connection.fileno(), seconds)
+                watch.slept([note.payload async for note in connection.notifies(timeout=0)], nudged=nudged)
 
 
 def _machine(text: str) -> uuid.UUID | None:

@@ -20,7 +20,9 @@ def upgrade() -> None:
         "machines_pruned_after_a_life", "machines", "NOT pruned OR ended_at IS NOT NULL", schema=schema
     )
     op.drop_index("machines_ended", "machines", schema=schema)
-    op.create_index("machines_ended", "machines", ["pruned", "ended_at"], schema=schema, postgresql_where=ENDED)
+    op.create_index(
+        "machines_ended", "machines", ["pruned", "ended_at"], schema=schema, postgresql_where=ENDED
+    )
     op.create_index("inbox_expires", "inbox", ["expires_at"], schema=schema, postgresql_where=EXPIRES)
 
 

@@ -31,6 +31,6 @@ def test_the_pictures_are_those_that_the_code_draws() -> None:
     assert written == current, "mend it with FSM_WRITE_DOCS=1 pytest tests/docs/test_pictures.py"
 
 
-@pytest.mark.parametrize("name", ["examples.door:door", "examples.orders:orders"])
+@pytest.mark.parametrize("name", ["examples.door:door", "examples.orders:orders", "examples.trip:trip"])
 def test_the_examples_have_a_picture(name: str) -> None:
     assert name in [":".join(found.groups()[1:3]) for found in PICTURE.finditer(DOCUMENT.read_text())]

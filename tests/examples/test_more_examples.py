@@ -9,7 +9,19 @@ import pytest
 
 from examples.counter import Counter, Decrement, OutOfRange, Reset, counter
 from examples.payments import Account, Charge, Payment, Process, Succeeded, payments
-from fsm_core import Machine, Rejected, To, advance, replay
+from examples.trip import Asking, Booked, Booking, Off, leg, trip
+from fsm_core import (
+    CancelChildren,
+    ChildEnded,
+    Failed,
+    Join,
+    Machine,
+    Rejected,
+    Spawn,
+    To,
+    advance,
+    replay,
+)
 from fsm_core.memory import MemoryStore
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +59,12 @@ STORIES = {
         "was redemption 2 done? True",
         "Ordering(points=50, total=650, redemptions=2)",
         "ignored: UnhandledEvent: machine 'card' has no edge for Redeemed in state Ordering",
+    ],
+    "trip": [
+        "two: Going(legs=('leg/two-rome', 'leg/two-oslo'))",
+        "few: Off(why='too few legs')",
+        "slow: Booking(join=Join(need=2, open=('leg/slow-mars',), done=('leg/slow-rome',), failed=()))",
+        "a day later: Off(why='it took too long'), its leg is cancelled",
     ],
 }
 
@@ -127,6 +145,16 @@ def test_deducting_on_the_result_overdraws() -> None:
     events: list[Process | Succeeded] = [*TWO, Succeeded(1), Succeeded(2)]
     assert replay(naive, Account(100), events).state.balance == -60
     assert replay(naive, Account(100), [*events[:3], Succeeded(1)]).state.balance == -60
+
+
+def test_a_leg_that_was_cancelled_is_none_that_a_trip_counts_on() -> None:
+    """It is told as `Failed[Spawn]`, and heard once however often it is told."""
+    legs = [Spawn(leg, f"t-{place}", Asking(place)) for place in ("rome", "oslo")]
+    booking, lost = Booking(Join.of(2, legs)), Failed(Spawn("leg", "t-oslo"), "cancelled: no more")
+
+    assert advance(trip, booking, lost) == (Off("too few legs"), [CancelChildren()])
+    heard = replay(trip, booking, [ChildEnded("leg", "t-rome", Booked("rome", 4))] * 2).state
+    assert heard == Booking(Join(2, ("leg/t-oslo",), done=("leg/t-rome",)))
 
 
 def test_a_counter_that_refuses_is_as_it_was() -> None:

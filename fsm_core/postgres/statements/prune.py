@@ -22,23 +22,23 @@ SELECT n.id, n.seq FROM (SELECT l.*, sum(l.seq + 1) OVER (ORDER BY l.ended_at, l
 """,
 )
 
-# Of the next machines by id, those that live and whose log begins before `age`; the last id of them all. A log is cut where a
+# The next machines by id. Index: machines_pkey.
+PAGE = Statement("prune_page", "SELECT id FROM {s}.machines WHERE id > %(after)s ORDER BY id LIMIT %(limit)s")
+
+# Of these machines, those that live and whose log begins before `age`: its first event, and where it can be cut, which is where a
 # replay can begin: at the last event, if it is that old, else at the newest snapshot that is. Locks them.
 # Index: machines_pkey, events_pkey, snapshots_pkey.
 LOCK_LIVE = Statement(
     "lock_live",
     """
-WITH page AS MATERIALIZED (SELECT p.id FROM {s}.machines p WHERE p.id > %(after)s ORDER BY p.id LIMIT %(limit)s),
-l AS MATERIALIZED (
-  SELECT m.id, m.seq, m.updated_at FROM page JOIN {s}.machines m ON m.id = page.id
-   WHERE m.status = 'live' AND m.seq > 0 AND now() - %(age)s::interval >
-         (SELECT e.occurred_at FROM {s}.events e WHERE e.machine_id = m.id ORDER BY e.seq LIMIT 1)
-     FOR NO KEY UPDATE OF m SKIP LOCKED)
-SELECT l.id, CASE WHEN l.updated_at < now() - %(age)s::interval THEN l.seq
-                  ELSE (SELECT max(o.seq) FROM {s}.snapshots o JOIN {s}.events e ON e.machine_id = o.machine_id AND e.seq = o.seq
-                         WHERE o.machine_id = l.id AND e.occurred_at < now() - %(age)s::interval) END,
-       (SELECT max(page.id::text)::uuid FROM page) FROM l
- UNION ALL SELECT NULL, NULL, max(page.id::text)::uuid FROM page HAVING count(*) > 0
+SELECT m.id, (SELECT e.seq FROM {s}.events e WHERE e.machine_id = m.id ORDER BY e.seq LIMIT 1),
+       CASE WHEN m.updated_at < now() - %(age)s::interval THEN m.seq
+            ELSE (SELECT max(o.seq) FROM {s}.snapshots o JOIN {s}.events e ON e.machine_id = o.machine_id AND e.seq = o.seq
+                   WHERE o.machine_id = m.id AND e.occurred_at < now() - %(age)s::interval) END
+  FROM {s}.machines m
+ WHERE m.id = ANY (%(ids)s::uuid[]) AND m.status = 'live' AND m.seq > 0 AND now() - %(age)s::interval >
+       (SELECT e.occurred_at FROM {s}.events e WHERE e.machine_id = m.id ORDER BY e.seq LIMIT 1)
+   FOR NO KEY UPDATE OF m SKIP LOCKED
 """,
 )
 
@@ -149,24 +149,20 @@ SELECT (SELECT count(*) FROM i), (SELECT count(*) FROM d)
 """,
 )
 
-# How much there is to do: machines to prune, to forget, to cut, held events that have expired. A scan of the first three as far as
-# they go. Index: machines_ended, inbox_expires.
+# How much there is to do: machines to prune, and to forget; held events that have expired. Index: machines_ended, inbox_expires,
+# machines_parent, actions_pkey.
 COUNT = Statement(
     "count_old",
     """
-SELECT (SELECT count(*) FROM {s}.machines m
-         WHERE NOT m.pruned AND m.ended_at IS NOT NULL AND m.ended_at < now() - %(details)s::interval
-           AND NOT EXISTS (SELECT 1 FROM {s}.actions a
-                            WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled'))),
-       (SELECT count(*) FROM {s}.machines m
-         WHERE m.ended_at IS NOT NULL AND m.ended_at < now() - %(whole)s::interval
+WITH o AS MATERIALIZED (
+  SELECT m.id, m.pruned, m.ended_at FROM {s}.machines m
+   WHERE m.pruned IN (false, true) AND m.ended_at IS NOT NULL AND m.ended_at < now() - least(%(details)s::interval, %(whole)s::interval)
+     AND NOT EXISTS (SELECT 1 FROM {s}.actions a
+                      WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled')))
+SELECT (SELECT count(*) FROM o WHERE NOT o.pruned),
+       (SELECT count(*) FROM o WHERE o.ended_at < now() - %(whole)s::interval
            AND NOT EXISTS (SELECT 1 FROM {s}.machines c
-                            WHERE c.parent = m.id AND NOT c.pruned AND (c.ended_at IS NULL OR c.ended_at >= now() - %(details)s::interval))
-           AND NOT EXISTS (SELECT 1 FROM {s}.actions a
-                            WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled'))),
-       (SELECT count(*) FROM {s}.machines m
-         WHERE %(live)s AND m.status = 'live' AND m.seq > 0 AND now() - %(details)s::interval >
-               (SELECT e.occurred_at FROM {s}.events e WHERE e.machine_id = m.id ORDER BY e.seq LIMIT 1)),
+                            WHERE c.parent = o.id AND NOT c.pruned AND NOT EXISTS (SELECT 1 FROM o p WHERE p.id = c.id))),
        (SELECT count(*) FROM {s}.inbox i WHERE i.expires_at IS NOT NULL AND i.expires_at < now())
 """,
 )

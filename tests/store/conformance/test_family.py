@@ -331,3 +331,16 @@ def test_ids_of_children_are_derived(world: World) -> None:
     parent, child = world.store.get(trip, "t"), world.store.get(leg, "t-rome")
     assert child.id == child_id(ActionId(parent.id, 1, 0), child.created_at)
     assert child.id.version == 7
+
+
+def test_who_delivers_a_message_must_know_its_target_and_nobody_else(world: World) -> None:
+    """A child's end is its parent's to hear: a process that knows the parent alone can deliver it, one that knows the child not."""
+    booked(world, "rome")
+    world.store.advance(leg, "t-rome", Confirm(5))
+
+    deliver(world, leg)
+    assert isinstance(world.store.get(trip, "t").state, Booking)
+    world.change_actions(0, run_at=world.store.get(trip, "t").created_at)
+    deliver(world, trip)
+
+    assert world.store.get(trip, "t").state == Going(5, ("leg/t-rome",))
