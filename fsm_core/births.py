@@ -17,6 +17,7 @@ from fsm_core.rows import Moment, Origin, cancel_children, state_timer, text, to
 from fsm_core.types import (
     MAX_KEY,
     ActionId,
+    At,
     Change,
     ChildEnded,
     Failed,
@@ -29,7 +30,7 @@ from fsm_core.unit import Birth, Seen, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from fsm_core.machine import Machine
     from fsm_core.rows import NewAction
@@ -48,11 +49,15 @@ Address = tuple[str, str]
 
 
 class Bounds(NamedTuple):
-    """What a birth must keep to: limits of payloads, addresses known to be in use, and how many generations came before."""
+    """What a birth must keep to: limits of payloads, addresses known to be in use, and how many generations came before.
+
+    at: when its actions and its timers begin; None: at once.
+    """
 
     limits: Limits = DEFAULT_LIMITS
     taken: frozenset[Address] = frozenset()
     generation: int = 0
+    at: datetime | None = None
 
 
 def birth(
@@ -69,7 +74,7 @@ def birth(
     decision = begin(machine, state, context(seen, 0))
     status = machine.ended_as(state) if machine.is_final(state) else MachineStatus.LIVE
     unit = Unit(seen, machine.version, status, name, json, 0)
-    moment = Moment(seen.id, 0, seen.at)
+    moment = Moment(seen.id, 0, seen.at, seen.partition_key, seen.priority)
     unit.actions += written(machine, moment, decision.actions, limits).rows
     unit.births += births(machine, seen, moment, decision.actions, bounds)
     if refused := [each for each in unit.births if each.child is None]:
@@ -77,6 +82,8 @@ def birth(
     last = ActionId(seen.id, 0, len(decision.actions))
     if (timer := state_timer(machine, last, state)) is not None:
         unit.actions.append(timer)
+    if bounds.at is not None and bounds.at > seen.at:
+        unit.actions = [_later(row, bounds.at - seen.at) for row in unit.actions]
     if unit.ended and (told_parent := farewell(machine, seen, last, state)) is not None:
         unit.actions.append(told_parent)
     if machine.projects:
@@ -175,6 +182,11 @@ def uuid7(stamp: int, bits: int) -> UUID:
         | 0b10 << 62
         | bits & (1 << 62) - 1
     )
+
+
+def _later(row: NewAction, span: timedelta) -> NewAction:
+    """A row of a machine that begins later; a timer for a time of its own keeps that."""
+    return row if row.name == At.__name__ else row._replace(delay=row.delay + span)
 
 
 def _key(parent: Seen, made: ActionId, action: Spawn) -> str:

@@ -166,7 +166,10 @@ class Draft:
     def _after(self, seq: int, event: object, decision: Decision[Any, Any]) -> _After:
         """All that follows from a decision, computed before any of it is written down."""
         machine, seen, state, rebased = self.machine, self._unit.seen, decision.state, self._rebased()
-        moment, last = Moment(seen.id, seq, seen.at), ActionId(seen.id, seq, len(decision.actions))
+        moment, last = (
+            Moment(seen.id, seq, seen.at, seen.partition_key, seen.priority),
+            ActionId(seen.id, seq, len(decision.actions)),
+        )
         outbox = written(machine, moment, decision.actions, self._limits)
         taken = self._taken | {(unit.seen.machine, unit.seen.key) for unit in self._unit.born}
         children = births(machine, seen, moment, decision.actions, Bounds(self._limits, taken))

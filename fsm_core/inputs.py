@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from fsm_core.codec import encode
-from fsm_core.errors import ConfigurationError, InvalidKey, UnknownType
-from fsm_core.types import ENGINE_EVENTS, Internal
+from fsm_core.errors import ConfigurationError, InvalidKey, TransitionError, UnknownType
+from fsm_core.types import ENGINE_EVENTS, Internal, Route
 
 if TYPE_CHECKING:
     from fsm_core.machine import Machine
@@ -45,6 +45,16 @@ def checked_ttl(ttl: timedelta | None) -> None:
     """Raises ConfigurationError: a signal cannot wait for nothing, nor for longer than ten years."""
     if ttl is not None and not timedelta(0) < ttl <= MAX_TTL:
         raise ConfigurationError(f"ttl= is more than nothing and at most {MAX_TTL.days} days, not {ttl}")
+
+
+def checked_place(partition_key: str | None, priority: int | None, at: datetime | None) -> None:
+    """Raises ConfigurationError: what no row could hold, or a time without a zone."""
+    try:
+        Route(partition_key=partition_key, priority=Route().priority if priority is None else priority)
+    except TransitionError as error:
+        raise ConfigurationError(str(error).removeprefix("Route: ")) from error
+    if at is not None and at.tzinfo is None:
+        raise ConfigurationError(f"at= is an aware datetime, not {at}")
 
 
 def remembered(

@@ -89,11 +89,16 @@ class Origin(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """The event that the rows belong to: its machine's id, its seq and its time."""
+    """The event that the rows belong to: its machine's id, its seq and its time; what the machine was started with.
+
+    partition_key, priority: for actions whose route says nothing else.
+    """
 
     machine_id: UUID
     seq: int
     at: datetime
+    partition_key: str | None = None
+    priority: int | None = None
 
 
 def written(
@@ -121,7 +126,7 @@ def written(
         elif isinstance(action, CancelChildren):
             rows[idx] = cancel_children(_from(machine, made))
         elif not isinstance(action, Spawn):  # a child is no row of its parent's: births.py
-            rows[idx] = _own(machine, made, action, limits)
+            rows[idx] = _own(machine, moment, made, action, limits)
     return Written(list(rows.values()), cancelled)
 
 
@@ -163,18 +168,22 @@ def text(tree: dict[str, object]) -> str:
     return msgspec.json.encode(tree).decode()
 
 
-def _own(machine: Machine[Any, Any, Any], made: ActionId, action: object, limits: Limits) -> NewAction:
+def _own(
+    machine: Machine[Any, Any, Any], moment: Moment, made: ActionId, action: object, limits: Limits
+) -> NewAction:
     name, route = machine.action_name(action), machine.routed(action)
-    lane = None
-    if route.partition_key is not None:
-        lane = f"key:{route.partition_key}"
+    partition, lane, priority = route.partition_key or moment.partition_key, None, route.priority
+    if moment.priority is not None and priority == Route().priority:
+        priority = moment.priority
+    if partition is not None:
+        lane = f"key:{partition}"
     elif route.ordered or machine.ordered:
         lane = f"machine:{made.machine_id}"
     status = ActionStatus.PENDING if lane is None and route.limit is None else ActionStatus.BLOCKED
     payload = encode(action, f"action {name}", limits)
     return NewAction(
         made.seq, made.idx, name, machine.version, payload, machine.tracked(action), status, route.queue or machine.queue,
-        route.priority, lane, route.delay, limit_name=route.limit, limit_key=None if route.limit is None else route.limit_key or "",
+        priority, lane, route.delay, limit_name=route.limit, limit_key=None if route.limit is None else route.limit_key or "",
     )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ class Seen(NamedTuple):
     ended_at: datetime | None
     parent: UUID | None = None
     parent_queue: str | None = None
+    partition_key: str | None = None
+    priority: int | None = None
 
 
 class NewEvent(NamedTuple):

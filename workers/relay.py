@@ -15,6 +15,7 @@ from tenacity import RetryCallState, wait_random_exponential
 
 from fsm_core.delivery.reconcile import reconcile
 from fsm_core.delivery.relay import Relay, Tick
+from fsm_core.delivery.retention import Keeper
 from fsm_core.errors import BrokerUnavailable, SchemaError, StoreError
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
 from workers.bell import Bell
@@ -49,6 +50,7 @@ class RelayProcess:
         self._settings = settings
         self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=2), settings.schema)
         self._broker = KombuBroker(app)
+        self._keeper = Keeper(self._store, settings.retention)
         self._relay = Relay(self._store, self._broker, uuid4)
         self._queues: Mapping[str, Queue] = {}
         self._looked = 0.0
@@ -129,6 +131,8 @@ class RelayProcess:
         )
         if repaired.dead or repaired.requeued or repaired.republished:
             log.info("repaired: %s", repaired)
+        if any(pruned := self._keeper.tick(self._looked)):
+            log.info("pruned: %s", pruned)
         if int(self._looked) % 600 == 0:
             self._store.forget_workers()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from fsm_core.delivery.retention import KEEP_ALL, Retention
 from fsm_core.effects import Effects
 from fsm_core.errors import ConfigurationError
 from fsm_core.machine import Machine
@@ -18,6 +20,7 @@ from fsm_core.registry import AnyEffects, AnyMachine, Registry
 
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 DEFAULT_LEASE = 15.0
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Settings:
 
     database_url, broker_url: where the servers are. schema: where the tables are. machines: "module:name" entries.
     lease: how long a silent worker is believed to live. liveness: a file that the process touches while it makes
-    progress, or None. queues: queue -> effects at once in one worker process; None: the pool's concurrency.
+    progress, or None. queues: queue -> effects at once in one worker process; None: the pool's concurrency. retention: what
+    a relay prunes of machines that have ended.
     """
 
     database_url: str
@@ -36,13 +40,14 @@ class Settings:
     lease: timedelta = timedelta(seconds=DEFAULT_LEASE)
     liveness: Path | None = None
     queues: Mapping[str, int] | None = None
+    retention: Retention = KEEP_ALL
 
 
 def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings: the environment goes before `configured` (celeryconfig's `fsm_*` names, or another mapping).
 
     Raises ConfigurationError that names the variable: DATABASE_URL is missing, FSM_LEASE is no number of seconds, FSM_QUEUES
-    is not like `default=10,checkout=5`.
+    is not like `default=10,checkout=5`, FSM_RETENTION or FSM_FORGET are not like `30d`.
     """
     given = celeryconfig() if configured is None else configured
     database = environ.get("DATABASE_URL") or str(given.get("fsm_database_url") or "")
@@ -59,6 +64,10 @@ def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, s
         lease=_seconds("FSM_LEASE", environ.get("FSM_LEASE") or given.get("fsm_lease") or DEFAULT_LEASE),
         liveness=Path(liveness) if liveness else None,
         queues=_queues(environ.get("FSM_QUEUES"), given.get("fsm_queues")),
+        retention=Retention(
+            _age("FSM_RETENTION", environ.get("FSM_RETENTION") or given.get("fsm_retention")),
+            _age("FSM_FORGET", environ.get("FSM_FORGET") or given.get("fsm_forget")),
+        ),
     )
 
 
@@ -151,6 +160,27 @@ def _slots(setting: str, name: str, slots: object) -> int:
     if not name or type(slots) is not int or slots < 1:
         raise ConfigurationError(f"{setting}: a queue and its slots from 1 on, not {name!r}: {slots!r}")
     return slots
+
+
+def span(text: str) -> timedelta:
+    """The span that `text` says: a number with s, m, h, d or w. Raises ValueError."""
+    matched = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    if matched is None:
+        raise ValueError(f"{text!r} is no span of time; for example 90m, 12h, 7d, 2w")
+    return timedelta(**{_UNITS[matched[2]]: int(matched[1])})
+
+
+def _age(name: str, given: object) -> timedelta | None:
+    """How long something is kept; None: for ever."""
+    if given is None or given == "":
+        return None
+    try:
+        age = given if isinstance(given, timedelta) else span(str(given))
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+    if age <= timedelta(0):
+        raise ConfigurationError(f"{name} is more than nothing, not {given!r}; unset, everything is kept")
+    return age
 
 
 def _seconds(name: str, value: object) -> timedelta:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+SOON, LATER = 1.0, 60.0
+"""Seconds until a relay prunes again: where there was something to do, and where there was nothing."""
 
 
 class Retention(NamedTuple):
@@ -24,6 +27,10 @@ class Retention(NamedTuple):
         """After how long the details go, at the latest when everything does."""
         given = [age for age in self if age is not None]
         return min(given, default=None)
+
+
+KEEP_ALL = Retention()
+"""What is done where nobody has said anything."""
 
 
 class Pruned(NamedTuple):
@@ -45,3 +52,27 @@ class Pruned(NamedTuple):
     def plus(self, other: Pruned) -> Pruned:
         """Both together."""
         return Pruned(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+
+class Prunes(Protocol):
+    """What pruning in the background asks of a store."""
+
+    def prune(self, retention: Retention) -> Pruned:
+        """One slice of each kind: what is over for longer than it is kept, and held events that have expired."""
+
+
+class Keeper:
+    """A relay's pruning: a slice now and then, so that it never has to do much at once. Several relays share the work."""
+
+    def __init__(self, store: Prunes, retention: Retention) -> None:
+        self._store = store
+        self._retention = retention
+        self._next = 0.0
+
+    def tick(self, now: float) -> Pruned:
+        """One slice, if it is time: `now` are the seconds of any clock that does not go back. Raises StoreError."""
+        if now < self._next:
+            return Pruned()
+        done = self._store.prune(self._retention)
+        self._next = now + (SOON if any(done) else LATER)
+        return done

@@ -12,10 +12,11 @@ from fsm_core.memory.store import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     from fsm_core.audit import Diff, Log
+    from fsm_core.delivery.retention import Pruned, Retention
     from fsm_core.delivery.upcasting import Upcast
     from fsm_core.delivery.waiters import Span
     from fsm_core.limits import Limit
@@ -48,10 +49,15 @@ class AsyncMemoryStore:
         key: Key | None = None,
         state: S | None = None,
         *,
+        partition_key: str | None = None,
+        priority: int | None = None,
+        at: datetime | None = None,
         session: object = None,
     ) -> Snapshot[S]:
         """As `MemoryStore.start`."""
-        return self._store.start(machine, key, state, session=session)
+        return self._store.start(
+            machine, key, state, partition_key=partition_key, priority=priority, at=at, session=session
+        )
 
     async def advance(
         self,
@@ -109,11 +115,13 @@ class AsyncMemoryStore:
         timeout: Span | None = None,  # noqa: ASYNC109 - as the synchronous verb
     ) -> Snapshot[S]:
         """As `MemoryStore.wait`; another task or thread has to end it."""
-        deadline, store = Deadline(timeout), self._store
-        with store.waiters.waiting(store.get(machine, key).id) as end:
-            if store.get(machine, key).ended_at is None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.wrap_future(end), deadline.left)
+        deadline, store, over = Deadline(timeout), self._store, False
+        while not over:
+            with store.waiters.waiting(store.get(machine, key).id) as end:
+                over = store.get(machine, key).ended_at is not None or deadline.over
+                if not over:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(asyncio.wrap_future(end), deadline.left)
         return deadline.judged(store.get(machine, key))
 
     async def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
@@ -222,6 +230,10 @@ class AsyncMemoryStore:
     async def remove_limit(self, name: str) -> bool:
         """As `MemoryStore.remove_limit`."""
         return self._store.remove_limit(name)
+
+    async def prune(self, retention: Retention, *, live: bool = False, dry_run: bool = False) -> Pruned:
+        """As `MemoryStore.prune`."""
+        return self._store.prune(retention, live=live, dry_run=dry_run)
 
     async def drain(self, *, limit: int = MOST, jump: bool = False) -> Drained:
         """As `MemoryStore.drain`, in a thread of its own with a loop of its own: effects share nothing with this one."""

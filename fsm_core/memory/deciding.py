@@ -24,7 +24,7 @@ from fsm_core.types import MachineStatus
 from fsm_core.unit import Held, Seen, Unit
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from fsm_core.memory.tables import DedupRow, MachineRow, Tables
     from fsm_core.payload import Limits
@@ -49,6 +49,15 @@ class Call:
     ttl: timedelta | None = None
 
 
+@dataclass(frozen=True)
+class Place:
+    """What a machine is started with besides its state."""
+
+    partition_key: str | None = None
+    priority: int | None = None
+    at: datetime | None = None
+
+
 class Deciding:
     """Decides and writes. Every method is called with the lock held, and raises what a decision raises; nothing changed."""
 
@@ -57,21 +66,22 @@ class Deciding:
         self._registry = registry
         self._limits = limits
 
-    def start(self, machine: AnyMachine, key: str, state: object) -> Snapshot[Any]:
+    def start(self, machine: AnyMachine, key: str, state: object, place: Place) -> Snapshot[Any]:
         """The new machine, or the one that is there already."""
         row = self._tables.find(machine.name, key)
         if row is not None and row.status is MachineStatus.UNBORN:
-            return self._born(machine, row, state)
+            row.partition_key, row.priority = place.partition_key, place.priority
+            return self._born(machine, row, state, place)
         if row is not None:
             return replace(self.draft(row).snapshot, duplicate=True)
         at = self._tables.clock.now()
         blank = Seen(
             _id_of(machine.name, key), machine.name, key, machine.version, MachineStatus.UNBORN, "", "", 0, 0, 0, at, at, at,
-            None,
+            None, partition_key=place.partition_key, priority=place.priority,
         )  # fmt: skip
 
         def decide(taken: frozenset[Address]) -> Unit:
-            return birth(machine, state, blank, Bounds(self._limits, taken))[0]
+            return birth(machine, state, blank, Bounds(self._limits, taken, at=place.at))[0]
 
         self._tables.insert(self._tables.decided(decide), "call", uuid4())
         return self.draft(self._tables.machines[blank.id]).snapshot
@@ -137,12 +147,13 @@ class Deciding:
         if (broken := machine.violated(state)) is not None:
             raise InvariantViolated(machine.name, unit.state_name, broken)
 
-    def _born(self, machine: AnyMachine, row: MachineRow, state: object) -> Snapshot[Any]:
+    def _born(self, machine: AnyMachine, row: MachineRow, state: object, place: Place) -> Snapshot[Any]:
         """Signals came before: it is born with them in its inbox."""
         made, snapshots = uuid4(), list["Snapshot[Any]"]()
 
         def decide(taken: frozenset[Address]) -> Unit:
-            draft = Draft.born(machine, self._tables.seen(row), state, made, Bounds(self._limits, taken))
+            bounds = Bounds(self._limits, taken, at=place.at)
+            draft = Draft.born(machine, self._tables.seen(row), state, made, bounds)
             snapshots.append(draft.snapshot)
             return self._offered(row, draft)
 

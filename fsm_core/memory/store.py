@@ -18,12 +18,13 @@ from fsm_core.errors import (
     UnsupportedConnection,
     WrongStatus,
 )
-from fsm_core.inputs import check, checked_ttl
+from fsm_core.inputs import check, checked_place, checked_ttl
 from fsm_core.limits import SECOND, Limit
 from fsm_core.memory import logs, views
 from fsm_core.memory.clock import Clock
-from fsm_core.memory.deciding import Call, Deciding
+from fsm_core.memory.deciding import Call, Deciding, Place
 from fsm_core.memory.drain import Drain, Drained
+from fsm_core.memory.prune import Pruner
 from fsm_core.memory.tables import OPEN, ActionRow, MachineRow, Tables
 from fsm_core.memory.upcasts import upcasts
 from fsm_core.payload import DEFAULT_LIMITS, Limits
@@ -43,8 +44,9 @@ from fsm_core.types import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
+    from fsm_core.delivery.retention import Pruned, Retention
     from fsm_core.delivery.upcasting import Upcast
     from fsm_core.delivery.waiters import Span
     from fsm_core.machine import Machine
@@ -102,6 +104,9 @@ class MemoryStore:
         key: Key | None = None,
         state: S | None = None,
         *,
+        partition_key: str | None = None,
+        priority: int | None = None,
+        at: datetime | None = None,
         session: object = None,
     ) -> Snapshot[S]:
         """As `PostgresStore.start`. Raises UnsupportedConnection if a `session` is given: there is nothing to join."""
@@ -112,8 +117,9 @@ class MemoryStore:
         if chosen is None:
             raise DefinitionError(f"machine {machine.name!r} has no initial=; start it with a state")
         machine.state_name(chosen)
+        checked_place(partition_key, priority, at)
         with self._tables.lock:
-            return self._deciding.start(machine, name, chosen)
+            return self._deciding.start(machine, name, chosen, Place(partition_key, priority, at))
 
     def advance(
         self,
@@ -183,11 +189,13 @@ class MemoryStore:
 
     def wait(self, machine: Machine[S, E, A], key: Key, timeout: Span | None = None) -> Snapshot[S]:
         """As `PostgresStore.wait`; another thread has to end it, by a verb or by `drain`. `timeout` is real time, not the clock's."""
-        deadline = Deadline(timeout)
-        with self.waiters.waiting(self.get(machine, key).id) as end:
-            if self.get(machine, key).ended_at is None:
-                with suppress(TimeoutError):
-                    end.result(deadline.left)
+        deadline, over = Deadline(timeout), False
+        while not over:
+            with self.waiters.waiting(self.get(machine, key).id) as end:
+                over = self.get(machine, key).ended_at is not None or deadline.over
+                if not over:
+                    with suppress(TimeoutError):
+                        end.result(deadline.left)
         return deadline.judged(self.get(machine, key))
 
     def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
@@ -351,6 +359,11 @@ class MemoryStore:
             buckets = self._tables.buckets
             self._tables.buckets = {of: bucket for of, bucket in buckets.items() if of[0] != name}
             return self._tables.limits.pop(name, None) is not None
+
+    def prune(self, retention: Retention, *, live: bool = False, dry_run: bool = False) -> Pruned:
+        """As `PostgresStore.prune`, by the store's clock."""
+        with self._tables.lock:
+            return Pruner(self._tables, retention, dry_run=dry_run).run(live=live)
 
     # Running effects
 

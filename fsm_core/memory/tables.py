@@ -47,6 +47,9 @@ class MachineRow:
     change: int
     parent: UUID | None = None
     parent_queue: str | None = None
+    partition_key: str | None = None
+    priority: int | None = None
+    pruned: bool = False
 
 
 @dataclass
@@ -158,7 +161,7 @@ class Tables:
         return Seen(
             row.id, row.fsm, row.key, row.version, row.status, row.state_name, row.state, row.seq, row.rev,
             len(self.inbox[row.id]), max(self.clock.now(), row.updated_at), row.created_at, row.updated_at, row.ended_at,
-            row.parent, row.parent_queue,
+            row.parent, row.parent_queue, row.partition_key, row.priority,
         )  # fmt: skip
 
     def next_number(self) -> int:
@@ -244,7 +247,7 @@ class Tables:
         seen, at = unit.seen, unit.seen.at
         self.machines[seen.id] = MachineRow(
             seen.id, seen.machine, seen.key, unit.version, unit.status, unit.state_name, unit.state, 0, 1, at, at,
-            at if unit.ended else None, self.next_number(), seen.parent, seen.parent_queue,
+            at if unit.ended else None, self.next_number(), seen.parent, seen.parent_queue, seen.partition_key, seen.priority,
         )  # fmt: skip
         self.addresses[seen.machine, seen.key] = seen.id
         born = NewEvent(0, unit.state_name, unit.state, unit.version, "applied", source, cause, call_id)

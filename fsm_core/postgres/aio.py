@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying
 
 from fsm_core.delivery.waiters import Deadline, Span
 from fsm_core.errors import UnsupportedConnection
+from fsm_core.inputs import checked_place
 from fsm_core.limits import SECOND, Limit
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run_async
@@ -39,7 +40,7 @@ from fsm_core.types import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     import psycopg
@@ -88,12 +89,17 @@ class AsyncPostgresStore(Base):
         key: Key | None = None,
         state: S | None = None,
         *,
+        partition_key: str | None = None,
+        priority: int | None = None,
+        at: datetime | None = None,
         session: joined.AsyncTransaction | None = None,
     ) -> Snapshot[S]:
         """As `PostgresStore.start`; `session` is an AsyncSession, AsyncConnection or psycopg AsyncConnection."""
         name = self._started(machine, key)
         wait = self._lock_wait if session is None else None
-        call = starting.Birth(self.registry, machine, name, state, self._limits, wait)
+        checked_place(partition_key, priority, at)
+        place = (partition_key, priority, at)
+        call = starting.Birth(self.registry, machine, name, state, self._limits, wait, *place)
         if session is not None:
             return await self._once(call.what, partial(starting.start, call, locked=True, own=False), session)
         try:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Engine, create_engine, event
 
 from fsm_core.delivery.ports import Admitted, Claimed, Cursor, Move, Overdue, Published, Queue, Share
+from fsm_core.delivery.retention import Pruned
 from fsm_core.errors import Busy, MachineEnded
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row, run
+from fsm_core.postgres.flows import prune as pruning
 from fsm_core.postgres.flows.admission import admit, publish, publish_limited
 from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.flows.alone import alone
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from fsm_core.births import Address
     from fsm_core.delivery.ports import Deciding
+    from fsm_core.delivery.retention import Retention
     from fsm_core.unit import Seen, Unit
 
 T = TypeVar("T")
@@ -206,6 +209,8 @@ class PostgresOutbox:
 
     def admit(self, cursor: Cursor) -> Admitted:
         """See `RelayStore.admit`."""
+        if not self._ask("admit", Ask(relay.BLOCKED, {}, bool)):
+            return Admitted(0, Cursor())
         with self._own.connected("admit") as connection, connection.transaction():
             return run(connection, self.schema, admit(cursor))
 
@@ -289,6 +294,14 @@ class PostgresOutbox:
             connection.transaction(),
         ):
             return run(connection, self.schema, flow())
+
+    def prune(self, retention: Retention) -> Pruned:
+        """See `Prunes.prune`."""
+        total = Pruned()
+        for flow in pruning.slices(retention):
+            with self._own.connected("prune") as connection, connection.transaction():
+                total = total.plus(run(connection, self.schema, flow()))
+        return total
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -54,6 +54,7 @@ def seen(row: Row) -> Seen:
         id=row[0], machine=row[1], key=row[2], version=row[3], status=MachineStatus(row[4]), state_name=row[5] or "", state=row[6] or "",
         seq=row[7], rev=row[8], inbox=row[9], at=utc(row[10]), created_at=utc(row[11]), updated_at=utc(row[12]),
         ended_at=_utc_or_none(row[13]), parent=row[17], parent_queue=row[18],
+        partition_key=row[19], priority=row[20],
     )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def start(unit: Unit, source: str, call_id: UUID, wait: str | None) -> Ask[bool]
     given = unit.seen
     parameters: dict[str, object] = {
         **_machine(unit), "id": given.id, "fsm": given.machine, "key": given.key, "source": source, "call_id": call_id,
-        "wait": wait, **actions(unit.actions),
+        "wait": wait, "partition_key": given.partition_key, "machine_priority": given.priority, **actions(unit.actions),
     }  # fmt: skip
     return Ask(sql.START, parameters, bool)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +11,7 @@ from tenacity import Retrying
 
 from fsm_core.delivery.waiters import Deadline, Span
 from fsm_core.errors import UnsupportedConnection
+from fsm_core.inputs import checked_place
 from fsm_core.limits import SECOND, Limit
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run
@@ -98,17 +99,24 @@ class PostgresStore(Base):
         key: Key | None = None,
         state: S | None = None,
         *,
+        partition_key: str | None = None,
+        priority: int | None = None,
+        at: datetime | None = None,
         session: joined.SyncTransaction | None = None,
     ) -> Snapshot[S]:
         """Start a machine: its row, its birth in the log and the actions of `enter`, in one transaction.
 
-        key: its name (None: a random UUID). state: the initial state (None: the machine's `initial`). session: the
-        caller's transaction. Idempotent by key: if it is there already, nothing changes and `duplicate` is True.
+        key: its name (None: a random UUID). state: the initial state (None: the machine's `initial`). partition_key: at most
+        one action of all machines with it is admitted at a time, in order. priority: of its actions, 0 (first) to 9. Both
+        where its `route` says nothing else. at: when its actions and timers begin (aware). session: the caller's
+        transaction. Idempotent by key: if it is there already, nothing changes and `duplicate` is True.
         Raises DefinitionError (no initial state), UnknownType, InvalidPayload, InvalidKey, Rejected (by `enter`), ChildExists.
         """
         name = self._started(machine, key)
         wait = self._lock_wait if session is None else None
-        call = starting.Birth(self.registry, machine, name, state, self._limits, wait)
+        checked_place(partition_key, priority, at)
+        place = (partition_key, priority, at)
+        call = starting.Birth(self.registry, machine, name, state, self._limits, wait, *place)
         if session is not None:
             return self._once(call.what, partial(starting.start, call, locked=True, own=False), session)
         try:

@@ -89,6 +89,8 @@ def _machines(metadata: MetaData) -> None:
         Column("inbox", Integer, nullable=False, server_default=text("0")),
         Column("parent", Uuid),
         Column("parent_queue", Text),
+        Column("partition_key", Text),
+        Column("priority", SmallInteger),
         _time("created_at"),
         _time("updated_at"),
         _time("ended_at", nullable=True),
@@ -102,6 +104,7 @@ def _machines(metadata: MetaData) -> None:
         CheckConstraint(f"(ended_at IS NOT NULL) = (status IN {ENDED})", name="machines_ended_when_ended"),
         CheckConstraint("(parent IS NULL) = (parent_queue IS NULL)", name="machines_parent_has_a_queue"),
         CheckConstraint("NOT pruned OR ended_at IS NOT NULL", name="machines_pruned_after_a_life"),
+        CheckConstraint("priority BETWEEN 0 AND 9", name="machines_priority"),
         *_is_object("machines", "state"),
         *_counts("machines", "seq", "rev", "inbox"),
         # Every decision rewrites the row; room on its page keeps the update HOT.

@@ -316,7 +316,7 @@ class AsyncListener(_Listening):
             async def connect() -> psycopg.AsyncConnection[Any]:
                 return await stack.enter_async_context(own.connected(WHAT))
 
-            connection = await AsyncRetrying(**self._policy())(connect)
+            connection: psycopg.AsyncConnection[Any] = await AsyncRetrying(**self._policy())(connect)
             watch = Watch(self._waiters, connection.info.backend_pid)
             await run_async(connection, self.schema, watch.opened())
             while (seconds := await run_async(connection, self.schema, watch.round())) is not None:

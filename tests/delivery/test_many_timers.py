@@ -33,6 +33,7 @@ ASKED: dict[str, tuple[Statement, dict[str, object]]] = {
     "window": (relay.WINDOW, {"queue": "default"}),
     "publish": (relay.PUBLISH, {"queue": "default", "n": 2000, "ticket": UUID(int=1)}),
     "next due": (relay.NEXT_DUE, {"queues": ["default", "other"]}),
+    "blocked": (relay.BLOCKED, {}),
     "admit": (relay.ADMIT, Cursor()._asdict()),
     "overdue": (relay.OVERDUE, {"queues": ["default", "other"], "patience": timedelta(seconds=5)}),
     "requeue": (relay.REQUEUE_DEAD, {}),

@@ -51,6 +51,7 @@ CHECKS: dict[str, list[str]] = {
     "machines_born_with_a_state": _sets("machines", "status = 'unborn'", "state = NULL, state_name = NULL"),
     "machines_state_is_named": _sets("machines", "state_name = NULL", "state = NULL, status = 'unborn'"),
     "machines_ended_when_ended": _sets("machines", "status = 'done'", "ended_at = now()"),
+    "machines_priority": _sets("machines", "priority = 10", "priority = -1"),
     "machines_parent_has_a_queue": _sets("machines", "parent = id", "parent_queue = 'q'"),
     "machines_pruned_after_a_life": _sets("machines", "pruned = true"),
     "machines_address": _sets("machines", "key = 'same'"),

@@ -196,6 +196,7 @@ def test_a_worker_of_the_second_version_works_off_the_backlog_of_the_first(
     left = [a.id for a in old_tills.actions(action="Charge") if a.key in ("0", "1")]
     for each in left:
         old_tills.cancel_action(each)
+    usual, cluster.env["FSM_LEASE"] = cluster.env["FSM_LEASE"], "1.5"  # they warn after one
     cluster.relay()
     cluster.worker("stranger", queues="elsewhere")  # it knows other machines, and this one not at all
     old_tills.start(jobs, "known")
@@ -204,6 +205,7 @@ def test_a_worker_of_the_second_version_works_off_the_backlog_of_the_first(
     eventually(lambda: said in cluster.log("relay"), timeout=20, what="the relay warns")
     assert "live machines jobs" not in cluster.log("relay") + cluster.log("stranger")
 
+    cluster.env["FSM_LEASE"] = usual
     worker(cluster, "second", "till_effects", "default")
     due(cluster, "hurry")
     shown(

@@ -27,6 +27,7 @@ from workers.cli import (
     machines,
     migrate,
     output,
+    prune,
     relay,
     restore,
     retry,
@@ -35,6 +36,7 @@ from workers.cli import (
     start,
     upcast,
     view,
+    wait,
     worker,
 )
 from workers.dev.errors import DevServersError
@@ -72,6 +74,8 @@ _VERBS: tuple[Callable[..., object], ...] = (
     upcast.upcast,
     fsck.fsck,
     view.view,
+    wait.wait,
+    prune.prune,
 )
 for verb in _VERBS:
     app.command(context_settings=_PASSED_ON if verb is worker.worker else None)(verb)

@@ -13,7 +13,9 @@ from fsm_core.postgres.statements import prune as sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from datetime import timedelta
-    from typing import Any
+    from typing import Any, TypeAlias
+
+    Slice: TypeAlias = Callable[[], Coroutine[Ask[Any], Any, Pruned]]
 
 SLICE_MACHINES = 500
 SLICE_EVENTS = 5000
@@ -67,6 +69,16 @@ async def counted(retention: Retention) -> Pruned:
     return Pruned(machines=machines, forgotten=forgotten, held=held)
 
 
+def slices(retention: Retention) -> list[Slice]:
+    """One slice of each kind, in the order in which they are done."""
+    age = retention.first
+    return [
+        expired,
+        *([partial(details, age)] if age is not None else []),
+        *([partial(whole, retention.whole)] if retention.whole is not None else []),
+    ]
+
+
 class Pruning:
     """One call of `prune`: which slice comes next, and what all of them did. A slice that found nothing was the last of its kind."""
 
@@ -76,18 +88,12 @@ class Pruning:
         self._dry_run = dry_run
         self._after: UUID | None = UUID(int=0) if live and self._age is not None else None
         self._last: UUID | None = None
-        self._kinds: list[Callable[[], Coroutine[Ask[Any], Any, Pruned]]] = [
-            *([partial(whole, retention.whole)] if retention.whole is not None else []),
-            *([partial(details, self._age)] if self._age is not None else []),
-            expired,
-        ]
-        if dry_run:
-            self._kinds = [partial(counted, retention)]
+        self._kinds: list[Slice] = [partial(counted, retention)] if dry_run else slices(retention)
 
-    def next(self) -> Callable[[], Coroutine[Ask[Any], Any, Pruned]] | None:
+    def next(self) -> Slice | None:
         """The next slice; None: that was all."""
         if self._kinds:
-            return self._kinds[-1]
+            return self._kinds[0]
         return None if self._after is None else self._page
 
     def done(self, slice_: Pruned) -> None:
@@ -97,7 +103,7 @@ class Pruning:
             self._after = self._last
             return
         if self._dry_run or not any(slice_):
-            self._kinds.pop()
+            self._kinds.pop(0)
 
     async def _page(self) -> Pruned:
         parameters = {"after": self._after, "limit": SLICE_MACHINES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -16,6 +17,7 @@ from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.flows.alone import Alone, alone
 from fsm_core.postgres.statements import machines as sql
+from fsm_core.postgres.statements import signals
 from fsm_core.types import MachineStatus, Snapshot
 from fsm_core.unit import Seen
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 class Birth:
     """One call of `start`, over all its tries. `id` is the machine's, made once: a birth found under it is this call's own.
 
-    `wait`: how long to wait for a crossing birth, as lock_timeout; None in a caller's transaction.
+    `wait`: how long to wait for a crossing birth, as lock_timeout; None in a caller's transaction. `partition_key`, `priority`:
+    of its actions; `at`: when they begin.
     """
 
     registry: Registry
@@ -39,6 +42,9 @@ class Birth:
     state: object
     limits: Limits
     wait: str | None
+    partition_key: str | None = None
+    priority: int | None = None
+    at: datetime | None = None
     id: UUID = field(default_factory=lambda: new_id())  # noqa: PLW0108 - it is defined below
 
     @property
@@ -62,18 +68,19 @@ async def start(call: Birth, *, locked: bool, own: bool = True) -> Snapshot[Any]
     row = await Ask(sql.READ_BIRTH, address, one)
     if row is not None and row[0] is not None:
         return await _there(call, row, chosen, locked=locked, own=own)
-    at = params.utc(row[10]) if row is not None else None
+    at = params.utc(row[10] if row is not None else datetime.now(UTC))  # the row with the time is always there
     blank = Seen(
         id=call.id, machine=machine.name, key=key, version=machine.version, status=MachineStatus.UNBORN, state_name="",
-        state="", seq=0, rev=0, inbox=0, at=at, created_at=at, updated_at=at, ended_at=None,  # type: ignore[arg-type]
+        state="", seq=0, rev=0, inbox=0, at=at, created_at=at, updated_at=at, ended_at=None,
+        partition_key=call.partition_key, priority=call.priority,
     )  # fmt: skip
-    unit, snapshot = birth(machine, chosen, blank, Bounds(call.limits))
+    unit, snapshot = birth(machine, chosen, blank, Bounds(call.limits, at=call.at))
 
     async def write(given: Unit) -> bool:
         return await params.start(given, "call", uuid4(), call.wait)
 
     def decide(taken: frozenset[Address], *, offer: bool) -> Unit:  # noqa: ARG001 - nothing is held before a birth
-        return birth(machine, chosen, blank, Bounds(call.limits, taken))[0]
+        return birth(machine, chosen, blank, Bounds(call.limits, taken, at=call.at))[0]
 
     if unit.alone and not locked:
         raise Alone
@@ -94,7 +101,10 @@ async def _there(call: Birth, row: Row, state: object, *, locked: bool, own: boo
         await Ask(sql.LOCK_ID, {"id": row[0]}, len)
         row = await Ask(sql.READ_MANY, {"ids": [row[0]]}, lambda rows: rows[0])
         if row[4] == MachineStatus.UNBORN:
-            return await _born(call, params.seen(row), state, own=own)
+            given = {"id": row[0], "partition_key": call.partition_key, "priority": call.priority}
+            await Ask(signals.PLACE, given, len)
+            placed = params.seen(row)._replace(partition_key=call.partition_key, priority=call.priority)
+            return await _born(call, placed, state, own=own)
     seen = params.seen(row)
     found = Draft(call.registry.reader(seen.machine, seen.version), seen).snapshot
     return replace(found, duplicate=seen.id != call.id and not await _ours(call, seen))
@@ -106,7 +116,7 @@ async def _born(call: Birth, seen: Seen, state: object, *, own: bool) -> Snapsho
 
     def decide(taken: frozenset[Address], *, offer: bool) -> Unit:
         nonlocal snapshot
-        draft = Draft.born(call.machine, seen, state, call.id, Bounds(call.limits, taken))
+        draft = Draft.born(call.machine, seen, state, call.id, Bounds(call.limits, taken, at=call.at))
         snapshot = draft.snapshot
         if offer:
             draft.offer(held)

@@ -10,7 +10,7 @@ PAGE = Statement(
     "page",
     """
 SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox, clock_timestamp(),
-       m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue
+       m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
   FROM (SELECT n.*, sum(n.seq + 1) OVER (ORDER BY n.id) - (n.seq + 1) AS before
           FROM (SELECT * FROM {s}.machines o
                  WHERE o.id > %(after)s AND (%(names)s::text[] IS NULL OR o.fsm = ANY (%(names)s))

@@ -12,7 +12,7 @@ READ = Statement(
     "read",
     """
 SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
-       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, d.key IS NOT NULL, d.seq, d.digest, m.parent, m.parent_queue
+       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, d.key IS NOT NULL, d.seq, d.digest, m.parent, m.parent_queue, m.partition_key, m.priority
   FROM {s}.machines m LEFT JOIN {s}.dedup d ON d.machine_id = m.id AND d.key = %(dedup)s
  WHERE m.fsm = %(fsm)s AND m.key = %(key)s
 """,
@@ -23,7 +23,7 @@ READ_MANY = Statement(
     "read_many",
     """
 SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
-       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue
+       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
   FROM {s}.machines m WHERE m.id = ANY (%(ids)s::uuid[])
 """,
 )
@@ -43,7 +43,7 @@ READ_BIRTH = Statement(
     "read_birth",
     """
 SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
-       clock_timestamp(), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue
+       clock_timestamp(), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
   FROM (SELECT 1) one LEFT JOIN {s}.machines m ON m.fsm = %(fsm)s AND m.key = %(key)s
 """,
 )
@@ -57,9 +57,11 @@ START = Statement(
 WITH bound AS MATERIALIZED (
   SELECT CASE WHEN %(wait)s::text IS NOT NULL THEN set_config('lock_timeout', %(wait)s::text, true) END AS wait),
 m AS (
-  INSERT INTO {s}.machines (id, fsm, key, version, status, state_name, state, seq, rev, created_at, updated_at, ended_at)
+  INSERT INTO {s}.machines (id, fsm, key, version, status, state_name, state, seq, rev, created_at, updated_at, ended_at,
+                            partition_key, priority)
   SELECT %(id)s::uuid, %(fsm)s, %(key)s, %(version)s::int, %(status)s, %(state_name)s, %(state)s::jsonb, 0, 1, %(at)s::timestamptz,
-         %(at)s::timestamptz, CASE WHEN %(ended)s THEN %(at)s::timestamptz END FROM bound WHERE coalesce(bound.wait, '') IS NOT NULL
+         %(at)s::timestamptz, CASE WHEN %(ended)s THEN %(at)s::timestamptz END, %(partition_key)s::text,
+         %(machine_priority)s::smallint FROM bound WHERE coalesce(bound.wait, '') IS NOT NULL
   ON CONFLICT (fsm, key) DO NOTHING RETURNING id),
 e AS (
   INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, call_id, occurred_at)

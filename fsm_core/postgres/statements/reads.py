@@ -60,7 +60,7 @@ MACHINES = Statement(
     "machines",
     """
 SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox, clock_timestamp(),
-       m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue
+       m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
   FROM {s}.machines m
  WHERE (%(fsm)s::text IS NULL OR m.fsm = %(fsm)s) AND (%(status)s::text IS NULL OR m.status = %(status)s)
    AND (%(state)s::text IS NULL OR m.state_name = %(state)s)

@@ -70,6 +70,15 @@ SELECT extract(epoch FROM min(l.run_at) - clock_timestamp())::float8
 """,
 )
 
+# Is anything blocked at all? Mostly not, and then nobody needs the lock. ORDER BY, so that the index is read and never the table.
+# Index: actions_blocked.
+BLOCKED = Statement(
+    "blocked",
+    """
+SELECT 1 FROM {s}.actions WHERE status = 'blocked' ORDER BY lane, created_at, machine_id, seq, idx LIMIT 1
+""",
+)
+
 # One relay admits at a time; a statement of its own, so that the pass sees what the one before it did.
 ADMISSION = Statement("admission", "SELECT pg_try_advisory_xact_lock({admission})")
 
@@ -78,7 +87,8 @@ ADMISSION = Statement("admission", "SELECT pg_try_advisory_xact_lock({admission}
 # what is denied costs one row a key. The slots of a limit are the rows that are admitted and not ended. A lane's head that has a
 # limit needs both. Tokens are taken here. A limit that nobody has set is noted on the first of its rows. actions_lane is the backstop
 # of lanes; limits have none but the single runner and its snapshot. Never waits: two heads of one machine against its cancel would
-# deadlock. Index: actions_blocked, actions_lane, actions_limited, actions_taken.
+# deadlock. What was found goes through arrays, and a bucket through LIMIT 1: the planner cannot know how few they are, and would read
+# the whole table for them. Index: actions_blocked, actions_lane, actions_limited, actions_taken, buckets_pkey, actions_pkey.
 ADMIT = Statement(
     "admit",
     """
@@ -109,14 +119,15 @@ room AS MATERIALIZED (
     FROM (SELECT limit_name, limit_key FROM looked
           UNION SELECT limit_name, limit_key FROM head WHERE limit_name IS NOT NULL) w
     LEFT JOIN {s}.limits l ON l.name = w.limit_name
-    LEFT JOIN {s}.buckets b ON b.name = w.limit_name AND b.key = w.limit_key
+    LEFT JOIN LATERAL (
+      SELECT b.tokens, b.refilled_at FROM {s}.buckets b WHERE b.name = w.limit_name AND b.key = w.limit_key LIMIT 1) b ON true
     CROSS JOIN LATERAL (
       SELECT CASE WHEN l.max_running IS NOT NULL THEN (
                SELECT count(*) FROM {s}.actions c WHERE c.limit_name = w.limit_name AND c.limit_key = w.limit_key
                   AND c.status IN ('pending', 'published', 'running')) END AS taken,
              CASE WHEN l.rate IS NOT NULL THEN least(l.burst, coalesce(b.tokens + l.rate * (
                extract(epoch FROM greatest((SELECT at FROM clock) - b.refilled_at, interval '0'))
-               / extract(epoch FROM l.per))::float8, l.burst)) END AS tokens) t),
+               / extract(epoch FROM l.per))::float8, l.burst)) END AS tokens OFFSET 0) t),
 share AS MATERIALIZED (
   SELECT greatest(500 / greatest(count(*), 1), 1) AS n FROM looked JOIN room r USING (limit_name, limit_key) WHERE r.n > 0),
 due AS MATERIALIZED (
@@ -133,36 +144,41 @@ due AS MATERIALIZED (
   SELECT h.limit_name, h.limit_key, h.machine_id, h.seq, h.idx, h.priority, h.run_at
     FROM head h WHERE h.run_at <= (SELECT at FROM clock)),
 chosen AS MATERIALIZED (
-  SELECT d.machine_id, d.seq, d.idx
+  SELECT array_agg(d.machine_id) AS machine_id, array_agg(d.seq) AS seq, array_agg(d.idx) AS idx
     FROM (SELECT d.*, row_number() OVER (PARTITION BY d.limit_name, d.limit_key
                                          ORDER BY d.priority, d.run_at, d.machine_id, d.seq, d.idx) AS place FROM due d) d
     LEFT JOIN room r ON r.limit_name = d.limit_name AND r.limit_key = d.limit_key
    WHERE d.limit_name IS NULL OR d.place <= r.n),
 free AS MATERIALIZED (
-  SELECT a.machine_id, a.seq, a.idx, a.status FROM chosen c JOIN {s}.actions a USING (machine_id, seq, idx)
-     FOR NO KEY UPDATE OF a SKIP LOCKED),
+  SELECT a.machine_id, a.seq, a.idx, a.status
+    FROM chosen c CROSS JOIN LATERAL unnest(c.machine_id, c.seq, c.idx) AS u(machine_id, seq, idx)
+    JOIN {s}.actions a ON a.machine_id = u.machine_id AND a.seq = u.seq AND a.idx = u.idx FOR NO KEY UPDATE OF a SKIP LOCKED),
 moved AS (
   UPDATE {s}.actions a SET status = 'pending', note = nullif(a.note, 'waits for a limit that nobody has set: ' || a.limit_name)
     FROM free f WHERE f.status = 'blocked' AND a.machine_id = f.machine_id AND a.seq = f.seq AND a.idx = f.idx
   RETURNING a.limit_name, a.limit_key),
 used AS MATERIALIZED (
-  SELECT r.*, (SELECT count(*) FROM moved m WHERE m.limit_name = r.limit_name AND m.limit_key = r.limit_key) AS begun FROM room r),
+  SELECT r.*, coalesce(m.n, 0) AS begun FROM room r
+    LEFT JOIN (SELECT limit_name, limit_key, count(*) AS n FROM moved GROUP BY 1, 2) m USING (limit_name, limit_key)),
 spent AS (
   INSERT INTO {s}.buckets AS b (name, key, tokens, refilled_at)
   SELECT u.limit_name, u.limit_key, u.tokens - u.begun, c.at FROM used u CROSS JOIN clock c WHERE u.rate IS NOT NULL AND u.begun > 0
   ON CONFLICT (name, key) DO UPDATE SET tokens = excluded.tokens, refilled_at = greatest(b.refilled_at, excluded.refilled_at)),
 strange AS MATERIALIZED (
-  SELECT a.machine_id, a.seq, a.idx, a.status, a.note FROM (
-      SELECT x.* FROM looked JOIN room r USING (limit_name, limit_key) CROSS JOIN LATERAL (
-        SELECT a.machine_id, a.seq, a.idx FROM {s}.actions a
-         WHERE a.status = 'blocked' AND a.lane IS NULL AND a.limit_name = r.limit_name AND a.limit_key = r.limit_key
-         ORDER BY a.priority, a.run_at LIMIT 1) x WHERE NOT r.known
-      UNION ALL
-      SELECT h.machine_id, h.seq, h.idx FROM head h JOIN room r USING (limit_name, limit_key) WHERE NOT r.known) f
-    JOIN {s}.actions a USING (machine_id, seq, idx) FOR NO KEY UPDATE OF a SKIP LOCKED),
+  SELECT array_agg(f.machine_id) AS machine_id, array_agg(f.seq) AS seq, array_agg(f.idx) AS idx FROM (
+    SELECT x.* FROM looked JOIN room r USING (limit_name, limit_key) CROSS JOIN LATERAL (
+      SELECT a.machine_id, a.seq, a.idx FROM {s}.actions a
+       WHERE a.status = 'blocked' AND a.lane IS NULL AND a.limit_name = r.limit_name AND a.limit_key = r.limit_key
+       ORDER BY a.priority, a.run_at LIMIT 1) x WHERE NOT r.known
+    UNION ALL
+    SELECT h.machine_id, h.seq, h.idx FROM head h JOIN room r USING (limit_name, limit_key) WHERE NOT r.known) f),
+found AS MATERIALIZED (
+  SELECT a.machine_id, a.seq, a.idx, a.status, a.note
+    FROM strange f CROSS JOIN LATERAL unnest(f.machine_id, f.seq, f.idx) AS u(machine_id, seq, idx)
+    JOIN {s}.actions a ON a.machine_id = u.machine_id AND a.seq = u.seq AND a.idx = u.idx FOR NO KEY UPDATE OF a SKIP LOCKED),
 noted AS (
   UPDATE {s}.actions a SET note = 'waits for a limit that nobody has set: ' || a.limit_name
-    FROM strange f WHERE f.status = 'blocked' AND a.machine_id = f.machine_id AND a.seq = f.seq AND a.idx = f.idx
+    FROM found f WHERE f.status = 'blocked' AND a.machine_id = f.machine_id AND a.seq = f.seq AND a.idx = f.idx
      AND f.note IS DISTINCT FROM 'waits for a limit that nobody has set: ' || a.limit_name),
 wake AS (
   SELECT h.run_at AS at FROM head h WHERE h.run_at > (SELECT at FROM clock)

@@ -39,3 +39,9 @@ d AS (
 SELECT m.id FROM m
 """,
 )
+
+# What a machine is started with that signals came before. Under its lock. Index: machines_pkey.
+PLACE = Statement(
+    "place",
+    "UPDATE {s}.machines SET partition_key = %(partition_key)s, priority = %(priority)s WHERE id = %(id)s AND status = 'unborn'",
+)
