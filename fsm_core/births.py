@@ -120,7 +120,10 @@ def births(
         if address not in used:
             used.add(address)
             within = Bounds(bounds.limits, frozenset(used), bounds.generation + 1)
-            child = _child(action, _blank(address, made, moment.at, machine.queue), within)
+            blank = _blank(address, made, moment.at)
+            if not action.detached:
+                blank = blank._replace(parent=made.machine_id, parent_queue=machine.queue)
+            child = _child(action, blank, within)
             used |= {(unit.seen.machine, unit.seen.key) for unit in child.born}
         shown = text({"machine": address[0], "key": address[1]})
         found.append(Birth(moment.seq, idx, shown, machine.version, machine.queue, child))
@@ -196,24 +199,11 @@ def _key(parent: Seen, made: ActionId, action: Spawn) -> str:
     return key if len(key) <= MAX_KEY else str(made)
 
 
-def _blank(address: Address, made: ActionId, at: datetime, queue: str) -> Seen:
+def _blank(address: Address, made: ActionId, at: datetime) -> Seen:
     return Seen(
-        child_id(made, at),
-        *address,
-        0,
-        MachineStatus.UNBORN,
-        "",
-        "",
-        0,
-        0,
-        0,
-        at,
-        at,
-        at,
-        None,
-        made.machine_id,
-        queue,
-    )
+        id=child_id(made, at), machine=address[0], key=address[1], version=0, status=MachineStatus.UNBORN, state_name="",
+        state="", seq=0, rev=0, inbox=0, at=at, created_at=at, updated_at=at, ended_at=None,
+    )  # fmt: skip
 
 
 def _child(action: Spawn, blank: Seen, bounds: Bounds) -> Unit:

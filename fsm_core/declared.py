@@ -121,7 +121,7 @@ class Declared:
             raise DefinitionError(
                 f"{where}: {role} {name} of version {version} is upcast by {other.signature.place} already"
             )
-        self.tables.upcasters[address] = Upcaster(old[0].cls, function, signature)
+        self.tables.upcasters[address] = Upcaster(old[0].form or old[0].cls, function, signature)
         self._machine.since = min(self._machine.since, version)
 
     def _read(

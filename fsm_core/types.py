@@ -154,18 +154,21 @@ class Spawn:
 
     key: the child's (None: `<parent's key>/<seq>.<idx>`). state: its initial state (None: the machine's `initial`). When
     the child reaches a final state the parent gets `ChildEnded[that state]`; if it cannot be born, because the key is
-    taken, or is cancelled, `Failed[Spawn]`, whose action names machine and key. Read back from a row, `machine` is a name.
+    taken, or is cancelled, `Failed[Spawn]`, whose action names machine and key. detached: it is nobody's child: its end is told
+    to nobody, and it is not cancelled with its parent. Read back from a row, `machine` is a name.
     """
 
     machine: Machine[Any, Any, Any] | str
     key: Key | None = None
     state: object = None
+    detached: bool = False
 
     if TYPE_CHECKING:
 
         def __init__(
-            self, machine: Machine[T, Any, Any] | str, key: Key | None = None, state: T | None = None
-        ) -> None: ...
+            self, machine: Machine[T, Any, Any] | str, key: Key | None = None, state: T | None = None, *,
+            detached: bool = False,
+        ) -> None: ...  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

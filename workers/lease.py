@@ -44,6 +44,7 @@ class Lease:
         on_lost: Callable[[], None] = lambda: None,
         census: Callable[[PostgresOutbox, UUID], None] = lambda _store, _id: None,
         forks: bool = False,
+        at_first: Callable[[], None] | None = None,
     ) -> None:
         self.id = uuid4()
         self.pid = os.getpid()
@@ -52,6 +53,7 @@ class Lease:
         # A child that is forked while the watchdog is armed inherits its locks without its thread, and would hang on them.
         self._guarded = not forks
         self._claimed, self._on_lost, self._census = claimed, on_lost, census
+        self._at_first = at_first
         self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=1), settings.schema)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="fsm-lease", daemon=True)
@@ -88,8 +90,10 @@ class Lease:
     def _loop(self) -> None:
         pause = self._settings.lease.total_seconds() / BEATS_PER_LEASE
         beats = 0
+        self._begin()
         while not self._stop.wait(pause):
             beats += 1
+            self._begin()
             if self._guarded:
                 # A process whose interpreter is stuck cannot even beat: end it, its supervisor starts another.
                 limit = max(4 * self._settings.lease.total_seconds(), 60)
@@ -104,6 +108,19 @@ class Lease:
                 log.warning("no heartbeat: %s", error)
             except Exception:
                 log.exception("the heartbeat failed")
+
+    def _begin(self) -> None:
+        """What is to be done once; again with the next beat, if the database is away."""
+        if self._at_first is None:
+            return
+        try:
+            self._at_first()
+        except StoreError as error:
+            log.warning("not yet done at the start: %s", error)
+            return
+        except Exception:
+            log.exception("what is to be done at the start failed")
+        self._at_first = None
 
     def _warn(self) -> None:
         """Say once what waits for code that nobody has; one lease after the start, when all that start together are there."""

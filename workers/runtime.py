@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from fsm_core.delivery.outcome import Completed, Result, describe, unknown
 from fsm_core.delivery.ports import Claimed, Move
 from fsm_core.errors import FsmError, StoreError
+from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
 from fsm_core.types import ActionId, ActionStatus
 from workers.bounds import Bound
@@ -21,6 +22,7 @@ from workers.effect import Runner
 from workers.finisher import Finisher
 from workers.lease import Lease
 from workers.pace import Pace
+from workers.schedules import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +56,7 @@ class Runtime:
         self._runner = Runner(registry, self._finisher.put, self._abandon if kind == "child" else None)
         self._lease = Lease(
             settings, kind=kind, queues=queues, known=registry.known(), claimed=lambda: dict(self._claimed),
-            on_lost=self._runner.void, census=self._census,
+            on_lost=self._runner.void, census=self._census, at_first=lambda: self._schedules(settings, registry),
         )  # fmt: skip
         self._lease.start()
         self._finisher.start()
@@ -235,6 +237,13 @@ class Runtime:
             self._lease.stop()
         finally:
             os._exit(os.EX_SOFTWARE)
+
+    def _schedules(self, settings: Settings, registry: Registry) -> None:
+        engine = own_engine(settings.database_url, pool_size=1)
+        try:
+            ensure(PostgresStore(engine, machines=registry.machines(), schema=settings.schema), registry)
+        finally:
+            engine.dispose()
 
     def _census(self, store: PostgresOutbox, worker: UUID) -> None:
         """Hand back what the database believes we run and nobody here does: its claim's answer was lost on the way."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from fsm_core.codec import decode_named
 from fsm_core.delivery.outcome import from_json
 from fsm_core.draft import Draft
-from fsm_core.errors import FsmError, UnknownMachine
+from fsm_core.errors import FsmError, InvariantViolated, UnknownMachine
+from fsm_core.types import MachineStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +48,8 @@ class Upcast:
 
     looked: machines that were looked at. older: live ones that an older version wrote and that are to be upcast. written: those
     that now are in the present shape (in a dry run: would be). busy: those that somebody else held for too long; nothing is
-    wrong with them. unreadable: those that were left as they were, because something of theirs cannot be read. unread: what,
-    and why; the first thousand.
+    wrong with them. unreadable: those of which something cannot be read, and that were left as they were. unread: what, and
+    why; the first thousand.
     """
 
     looked: int = 0
@@ -71,12 +72,12 @@ class Upcast:
         )  # fmt: skip
 
 
-def is_due(registry: Registry, machine: AnyMachine, version: int, *, every: bool) -> bool:
-    """Whether a live row of `version` is to be upcast to `machine`: it is older, and its own version does not run here.
+def is_due(registry: Registry, machine: AnyMachine, status: str, version: int, *, every: bool) -> bool:
+    """Whether a row is to be upcast to `machine`: it is live and older, and its own version does not run here.
 
     every: also if it does.
     """
-    if version >= machine.version:
+    if version >= machine.version or status != MachineStatus.LIVE:
         return False
     try:
         registry.machine(machine.name, version)
@@ -85,31 +86,50 @@ def is_due(registry: Registry, machine: AnyMachine, version: int, *, every: bool
     return every
 
 
-def upcast(
-    machine: AnyMachine, seen: Seen, held: Sequence[Held], actions: Sequence[OpenAction], limits: Limits
+def may_hold_older(machine: AnyMachine, status: str, version: int) -> bool:
+    """Whether a row that needs no upcast itself may have older events or actions: it is in the present shape, or not born."""
+    return status == MachineStatus.UNBORN or (status == MachineStatus.LIVE and version == machine.version)
+
+
+def upcast(registry: Registry, machine: AnyMachine, seen: Seen, limits: Limits) -> Unit:
+    """The unit that writes a machine's state in the shape of `machine`, without an event.
+
+    Raises InvalidPayload, UnknownType, UnknownMachine (`machine` does not reach back so far), InvariantViolated.
+    """
+    if not machine.reads(seen.version):
+        raise UnknownMachine(seen.machine, seen.version, registry.names())
+    draft = Draft(machine, seen, limits)
+    draft.rebase()
+    if (broken := machine.violated(draft.state)) is not None:
+        raise InvariantViolated(machine.name, draft.unit.state_name, broken)
+    return draft.unit
+
+
+def judged(
+    registry: Registry,
+    machine: AnyMachine,
+    seen: Seen,
+    held: Sequence[Held],
+    actions: Sequence[OpenAction],
+    *,
+    limits: Limits,
 ) -> tuple[Unit | None, list[Unread]]:
-    """The unit that writes a machine's state in the shape of `machine`, without an event; or what of it cannot be read.
+    """The unit that upcasts a machine, if it is older; or what of it cannot be read, also where it is not.
 
     It is all or nothing: of a machine that would be stuck later, nothing is written now. What other machines send to it is in
     their own outboxes, and not looked at.
     """
-    if not machine.reads(seen.version):
-        known = f"version {machine.version} reads back to version {machine.since}"
-        return None, [Unread(seen.machine, seen.key, "state", seen.state_name, seen.version, known)]
     unread: list[Unread] = []
     unit: Unit | None = None
 
     def wrong(role: str, name: str, version: int, error: object) -> None:
         unread.append(Unread(seen.machine, seen.key, role, name, version, str(error)))
 
-    try:
-        draft = Draft(machine, seen, limits)
-        draft.rebase()
-        unit = draft.unit
-        if (broken := machine.violated(draft.state)) is not None:
-            wrong("state", seen.state_name, seen.version, f"it breaks an invariant: {broken}")
-    except FsmError as error:
-        wrong("state", seen.state_name, seen.version, error)
+    if seen.version < machine.version and seen.status is MachineStatus.LIVE:
+        try:
+            unit = upcast(registry, machine, seen, limits)
+        except FsmError as error:
+            wrong("state", seen.state_name, seen.version, error)
     for event in held:
         try:
             decode_named(machine, "event", event.name, event.payload, event.version)
@@ -117,16 +137,17 @@ def upcast(
             wrong("event", event.name, event.version, error)
     for action in actions:
         try:
-            _read(machine, action)
+            _read(registry, machine, action)
         except FsmError as error:
             wrong("action", action.name, action.version, error)
     return (None if unread else unit), unread
 
 
-def _read(machine: AnyMachine, action: OpenAction) -> None:
-    """Raises InvalidPayload, UnknownType: the action, or what its outcome brings, is nothing that `machine` knows."""
+def _read(registry: Registry, machine: AnyMachine, action: OpenAction) -> None:
+    """Raises InvalidPayload, UnknownType, UnknownMachine: the action, or what its outcome brings, is nothing that is known here."""
     if action.outcome is None:
-        decode_named(machine, "action", action.name, action.payload, action.version)
+        runs = registry.reader(machine.name, action.version)
+        decode_named(runs, "action", action.name, action.payload, action.version)
         return
     known = from_json(action.outcome)
     if known.target is None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsm_core.delivery.upcasting import OpenAction, Upcast, is_due, upcast
+from fsm_core.delivery.upcasting import OpenAction, Upcast, is_due, judged, may_hold_older
 from fsm_core.memory.tables import OPEN
-from fsm_core.types import MachineStatus
 
 if TYPE_CHECKING:
     from fsm_core.memory.tables import MachineRow, Tables
@@ -23,23 +22,25 @@ def upcasts(
     rows = sorted(
         (row for row in tables.machines.values() if row.fsm == machine.name), key=lambda row: row.key
     )
-    live = [row for row in rows if row.status is MachineStatus.LIVE]
-    due = [row for row in live if is_due(registry, machine, row.version, every=every)]
+    due = [row for row in rows if is_due(registry, machine, row.status, row.version, every=every)]
+    others = [row for row in rows if dry_run and may_hold_older(machine, row.status, row.version)]
     done = Upcast(looked=len(rows), older=len(due))
-    for row in due:
-        done = done.plus(_one(tables, machine, row, limits, dry_run=dry_run))
+    for row in (*due, *others):
+        done = done.plus(_one(tables, registry, machine, row, limits, dry_run=dry_run))
     return done
 
 
-def _one(tables: Tables, machine: AnyMachine, row: MachineRow, limits: Limits, *, dry_run: bool) -> Upcast:
+def _one(
+    tables: Tables, registry: Registry, machine: AnyMachine, row: MachineRow, limits: Limits, *, dry_run: bool
+) -> Upcast:
     actions = [
         OpenAction(a.name, a.version, a.payload, a.outcome)
         for a in tables.of_machine[row.id]
         if a.status in OPEN
     ]
-    unit, unread = upcast(machine, tables.seen(row), tables.inbox[row.id], actions, limits)
+    unit, unread = judged(registry, machine, tables.seen(row), tables.inbox[row.id], actions, limits=limits)
     if unit is None:
-        return Upcast(unreadable=1, unread=tuple(unread))
+        return Upcast(unreadable=1 if unread else 0, unread=tuple(unread))
     if not (dry_run or tables.write(unit)):
         return Upcast(busy=1)  # its own upcaster has advanced it
     return Upcast(written=1)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from fsm_core.codec import decode_named
-from fsm_core.payload import dump
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -14,8 +11,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultTypeVar
 
     from fsm_core.effects import Attempt
-    from fsm_core.machine import Machine
-    from fsm_core.steps.outcomes import Child, Received
+    from fsm_core.steps.outcomes import Child
 
     R_co = DefaultTypeVar("R_co", covariant=True, default=object)
 else:
@@ -30,7 +26,7 @@ class StepContext(Generic[R_co]):
 
     attempt: how often this step was tried before: by `Replay`, and by workers that were lost. signals: what it is shown, the
     oldest first; they are consumed when the step goes on. timed_out: the wait was over before enough had come. children: how
-    those of a `Gather` ended.
+    those of a `Gather` ended. An error handler is given the same, but for the signals.
     """
 
     key: str
@@ -63,19 +59,8 @@ class StepContext(Generic[R_co]):
         """Say that the step is at work. Never blocks."""
         self._run.heartbeat()
 
-    def without_signals(self) -> StepContext[R_co]:
-        """What an error handler is given."""
-        return StepContext(self.key, self.attempt, _attempt=self._attempt)
-
     @property
     def _run(self) -> Attempt[R_co]:
         if self._attempt is None:
             raise RuntimeError("this context belongs to no run")
         return self._attempt
-
-
-def shown(machine: Machine[Any, Any, Any], received: tuple[Received, ...]) -> tuple[object, ...]:
-    """Signals as values of their classes. Raises UnknownType, InvalidPayload."""
-    return tuple(
-        decode_named(machine, "event", each.name, dump(each.payload, each.name)) for each in received
-    )

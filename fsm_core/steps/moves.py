@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fsm_core.codec import decode_named, encode
-from fsm_core.errors import TransitionError, UnhandledEvent
+from fsm_core.errors import PayloadTooLarge, TransitionError, UnhandledEvent
 from fsm_core.join import Join
 from fsm_core.payload import dump
 from fsm_core.steps.outcomes import Await, Child, Done, Gather, Next, Plan, Received, Replay, Stop, TimedOut
-from fsm_core.types import After, Cancel, CancelChildren, ChildEnded, Failed, Spawn
+from fsm_core.types import MAX_KEY, After, Cancel, CancelChildren, ChildEnded, Failed, Spawn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fsm_core.context import Context
     from fsm_core.steps.steps import AnySteps
 
 DEADLINE = "deadline"
 """The timer of an `Await` or a `Gather`."""
+
+TOO_LARGE = {"error": "its end is too large to be kept beside its siblings'"}
+"""The result of a child whose own does not fit into its parent's state."""
 
 Running = Next[Any] | Replay[Any]
 Moved = tuple[Any, list[Any]]
@@ -27,7 +32,7 @@ Moved = tuple[Any, list[Any]]
 
 def outcome(steps: AnySteps, state: Running, event: Any, ctx: Context) -> Moved:
     """A step has come to an end: what it gave is the next state, with what the engine keeps beside it."""
-    after: Any
+    after, actions = event, list[Any]()
     if isinstance(event, Next):
         after = Next(event.step, event.state)
     elif isinstance(event, Replay):
@@ -36,17 +41,15 @@ def outcome(steps: AnySteps, state: Running, event: Any, ctx: Context) -> Moved:
             children=state.children,
         )  # fmt: skip
     elif isinstance(event, Await):
-        after = replace(event, step=event.then or state.step, attempt=0, awaited=state.awaited)
+        after = replace(event, then=event.then or state.step, awaited=state.awaited)
     elif isinstance(event, Gather):
-        after = gathering(steps, event, ctx)
-    else:
-        after = event
+        after, actions = _gathering(steps, event, ctx)
     # `enter` speaks for a state of another class; for one of the same the transition does.
-    return after, run(steps, after) if type(after) is type(state) else []
+    return after, [*actions, *(run(steps, after) if type(after) is type(state) else ())]
 
 
-def run(steps: AnySteps, state: Running) -> list[Any]:
-    """The action that runs the step of `state`."""
+def run(steps: AnySteps, state: Running, _ctx: object = None) -> list[Any]:
+    """On entering a `Next` or a `Replay`: the action that runs its step."""
     action = steps.action_of(state.step)
     delay = state.delay if isinstance(state, Replay) else None
     return [action(state.state, state.awaited, state.attempt, state.timed_out, state.children, delay)]
@@ -57,7 +60,7 @@ def lost(_steps: AnySteps, _state: Running, event: Failed[Any], _ctx: Context) -
     return Stop(event.error), []
 
 
-def wait(_steps: AnySteps, state: Await[Any], _ctx: Context) -> list[Any]:
+def wait(_steps: AnySteps, state: Await[Any] | Gather[Any], _ctx: Context) -> list[Any]:
     """On entering an `Await` or a `Gather`: its deadline."""
     return [] if state.timeout is None else [After(state.timeout, TimedOut(), DEADLINE)]
 
@@ -68,45 +71,23 @@ def wake(steps: AnySteps, state: Await[Any], event: object, _ctx: Context) -> Mo
     if name not in state.signals:
         raise UnhandledEvent(steps.name, Await.__name__, name)
     payload = msgspec.json.decode(encode(event, f"event {name}"))
-    return _woken(state, (*state.awaited, Received(name, payload)))
+    awaited = (*state.awaited, Received(name, payload, steps.version))
+    return Next(_then(state), state.state, 0, awaited), _in_time(state)
 
 
 def overdue(_steps: AnySteps, state: Await[Any], _event: TimedOut, _ctx: Context) -> Moved:
     """The wait is over: not a failure, the step decides."""
-    return Next(state.step, state.state, 0, state.awaited, timed_out=True), []
-
-
-def _woken(state: Await[Any], awaited: tuple[Received, ...]) -> Moved:
-    timers = [] if state.timeout is None else [Cancel(DEADLINE)]
-    return Next(state.step, state.state, 0, awaited), timers
-
-
-def gathering(steps: AnySteps, event: Gather[Any], ctx: Context) -> Gather[Any] | Next[Any]:
-    """Every child gets a key, and the join its names. Without children there is nothing to wait for."""
-    plans = tuple(
-        plan if plan.key is not None else replace(plan, key=f"{ctx.key}/{ctx.seq}.{n}")
-        for n, plan in enumerate(event.children)
-    )
-    if not plans:
-        return Next(event.then, event.state)
-    spawns = [Spawn(steps.kin(plan.machine), plan.key) for plan in plans]
-    join = Join.of(len(plans) if event.need is None else event.need, spawns)
-    return replace(event, children=plans, join=join, heard=())
-
-
-def bear(steps: AnySteps, state: Gather[Any], _ctx: Context) -> list[Any]:
-    """On entering a `Gather`: its children, and its deadline."""
-    deadline = [] if state.timeout is None else [After(state.timeout, TimedOut(), DEADLINE)]
-    return [*(_spawn(steps, plan) for plan in state.children), *deadline]
+    return Next(_then(state), state.state, 0, state.awaited, timed_out=True), []
 
 
 def ended(_steps: AnySteps, state: Gather[Any], event: ChildEnded[Any], _ctx: Context) -> Moved:
     """A child has reached its end."""
     name = type(event.state).__name__
-    result = msgspec.json.decode(encode(event.state, f"state {name}"))
-    failed = isinstance(event.state, Stop)
     if isinstance(event.state, Done):
         result = event.state.result
+    else:
+        result = msgspec.json.decode(encode(event.state, f"state {name}"))
+    failed = isinstance(event.state, Stop)
     return _counted(state, event, Child(event.machine, event.key, name, result, failed))
 
 
@@ -122,22 +103,73 @@ def late(_steps: AnySteps, state: Gather[Any], _event: TimedOut, _ctx: Context) 
     return Next(state.then, state.state, timed_out=True, children=state.heard), [CancelChildren()]
 
 
+def _then(state: Await[Any]) -> str:
+    if state.then is None:
+        raise TransitionError("an Await that no step gave")
+    return state.then
+
+
+def _in_time(state: Await[Any] | Gather[Any]) -> list[Any]:
+    """The deadline, met."""
+    return [] if state.timeout is None else [Cancel(DEADLINE)]
+
+
+def _gathering(steps: AnySteps, event: Gather[Any], ctx: Context) -> Moved:
+    """Every child gets a key and is born; the state keeps their names. Without children there is nothing to wait for.
+
+    Raises PayloadTooLarge: there are too many for all their ends to be kept, whatever these are.
+    """
+    if not event.children and event.need is None:
+        return Next(event.then, event.state), []
+    spawns = [_spawn(steps, plan, n, ctx) for n, plan in enumerate(event.children)]
+    join = Join.of(len(spawns) if event.need is None else event.need, spawns)
+    after = replace(event, children=(), join=join, heard=())
+    _check_room(after, join)
+    return after, spawns
+
+
+def _spawn(steps: AnySteps, plan: Plan, n: int, ctx: Context) -> Spawn:
+    """The key as the core would make it: the join must know it before."""
+    key = f"{ctx.key}/{ctx.seq}.{n}"
+    short = key if len(key) <= MAX_KEY else f"{ctx.id}.{ctx.seq}.{n}"
+    machine = steps.kin(plan.machine)
+    state = decode_named(machine, "state", plan.state, dump(plan.payload, f"state {plan.state}"))
+    return Spawn(machine, plan.key or short, state)
+
+
 def _counted(state: Gather[Any], event: ChildEnded[Any] | Failed[Spawn], child: Child) -> Moved:
     if state.join is None:
-        raise TransitionError("a Gather without a join")
+        raise TransitionError("a Gather that no step gave")
     join = state.join.heard(event, good=not child.failed)
     if join == state.join:
         return state, []
-    heard = (*state.heard, child)
+    after = replace(state, join=join, heard=(*state.heard, child))
+    try:
+        _check_room(after, join)
+    except PayloadTooLarge:
+        # It must not keep its parent waiting for ever: it counts as failed, and there is room for that.
+        join = state.join.heard(event, good=False)
+        after = replace(
+            state,
+            join=join,
+            heard=(*state.heard, Child(child.machine, child.key, "", TOO_LARGE, failed=True)),
+        )
     early = state.need is not None and (join.met or join.lost)
     if join.open and not early:
-        return replace(state, join=join, heard=heard), []
-    timers = [] if state.timeout is None else [Cancel(DEADLINE)]
+        return after, []
     rest = [CancelChildren()] if join.open else []
-    return Next(state.then, state.state, children=heard), [*timers, *rest]
+    return Next(state.then, state.state, children=after.heard), [*_in_time(state), *rest]
 
 
-def _spawn(steps: AnySteps, plan: Plan) -> Spawn:
-    machine = steps.kin(plan.machine)
-    state = decode_named(machine, "state", plan.state, dump(plan.payload, f"state {plan.state}"))
-    return Spawn(machine, plan.key, state)
+def _check_room(state: Gather[Any], join: Join) -> None:
+    """Raises PayloadTooLarge, if the state had no room once all children have ended that it still waits for."""
+    rest = [Child("", name, "", TOO_LARGE, failed=True) for name in join.open]
+    encode(replace(state, heard=(*state.heard, *rest)), "the ends of the children")
+
+
+def shown(steps: AnySteps, received: Sequence[Received]) -> tuple[object, ...]:
+    """Signals as values of their classes. Raises UnknownType, InvalidPayload."""
+    return tuple(
+        decode_named(steps, "event", each.name, dump(each.payload, each.name), each.version)
+        for each in received
+    )

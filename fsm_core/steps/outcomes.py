@@ -24,10 +24,11 @@ AnyStep: TypeAlias = Callable[..., object]
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A signal that a step is shown: its name and payload."""
+    """A signal that a step is shown: its name, its payload, and the version of the flow that took it."""
 
     name: str
     payload: dict[str, Any]
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +111,13 @@ class Await(Internal, Generic[S]):
     state: S
     timeout: timedelta | None = None
     then: str | None = None
-    step: str = ""
-    attempt: int = 0
     awaited: tuple[Received, ...] = ()
 
     if TYPE_CHECKING:
 
         def __init__(
             self, signals: type | Sequence[type] | tuple[str, ...], state: S, *, timeout: timedelta | float | None = None,
-            then: AnyStep | str | None = None, step: str = "", attempt: int = 0, awaited: tuple[Received, ...] = (),
+            then: AnyStep | str | None = None, awaited: tuple[Received, ...] = (),
         ) -> None: ...  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -137,7 +136,7 @@ class Gather(Internal, Generic[S]):
     """Bear children (`Spawn` actions) and go on with `then` when all of them have ended, well or not.
 
     need: go on as soon as so many have ended well, or no longer can; the rest are cancelled. timeout: go on after it in any
-    case (`ctx.timed_out`), the rest are cancelled. The step finds them in `ctx.children`.
+    case (`ctx.timed_out`), the rest are cancelled. The step finds them in `ctx.children`, in the order of their ends.
     """
 
     children: tuple[Plan, ...]
@@ -160,6 +159,8 @@ class Gather(Internal, Generic[S]):
         object.__setattr__(
             self, "children", tuple(_plan(each) if isinstance(each, Spawn) else each for each in given)
         )
+        if self.need is not None and self.need < 1:
+            raise TransitionError(f"Gather needs 1 child or more, not {self.need}")
         object.__setattr__(self, "then", step_name(self.then))
         object.__setattr__(self, "timeout", None if self.timeout is None else _span(self.timeout))
 

@@ -2,86 +2,113 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsm_core.codec import encode
+from fsm_core.delivery.outcome import ERROR_TEXT, describe
+from fsm_core.draft import Draft
 from fsm_core.errors import TransitionError
-from fsm_core.steps.context import StepContext, shown
-from fsm_core.steps.outcomes import OUTCOMES, Replay, Stop
+from fsm_core.steps.context import StepContext
+from fsm_core.steps.moves import shown
+from fsm_core.steps.outcomes import OUTCOMES, Next, Replay, Stop
+from fsm_core.types import MachineStatus
+from fsm_core.unit import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from fsm_core.effects import Attempt
     from fsm_core.steps.steps import AnySteps
 
-MOST = 2000
-"""Characters of a reason that are kept."""
+
+class Handler(NamedTuple):
+    """An error handler. context: whether its function asks for one."""
+
+    function: Callable[..., object]
+    context: bool
 
 
-def runner(steps: AnySteps, function: Callable[..., Any], *, context: bool) -> Callable[..., Any]:
-    """The effect that runs a plain step."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A declared step. context: whether its function asks for one."""
 
-    def run(action: Any, attempt: Attempt[Any]) -> object:
-        ctx = _context(steps, action, attempt)
+    steps: AnySteps
+    function: Callable[..., Any]
+    context: bool
+
+    def run(self, action: Any, attempt: Attempt[Any]) -> object:
+        """The effect that runs a plain step."""
+        run = _Run(self.steps, action, attempt)
         try:
-            given = (action.state, ctx) if context else (action.state,)
-            return sound(steps, function(*given), ctx)
+            return run.sound(self.function(*self._given(run)))
         except Exception as error:  # noqa: BLE001 - the user's step: its own handler judges
-            return handled(steps, error, action.state, ctx)
+            return run.handled(error)
 
-    return run
-
-
-def async_runner(
-    steps: AnySteps, function: Callable[..., Coroutine[Any, Any, Any]], *, context: bool
-) -> Callable[..., Coroutine[Any, Any, object]]:
-    """The effect that runs an async step."""
-
-    async def run(action: Any, attempt: Attempt[Any]) -> object:
-        ctx = _context(steps, action, attempt)
+    async def run_async(self, action: Any, attempt: Attempt[Any]) -> object:
+        """The effect that runs an async step."""
+        run = _Run(self.steps, action, attempt)
         try:
-            given = (action.state, ctx) if context else (action.state,)
-            return sound(steps, await function(*given), ctx)
+            return run.sound(await self.function(*self._given(run)))
         except Exception as error:  # noqa: BLE001 - the user's step: its own handler judges
-            return handled(steps, error, action.state, ctx)
+            return run.handled(error)
 
-    return run
-
-
-def sound(steps: AnySteps, given: object, ctx: StepContext[Any]) -> object:
-    """The outcome, if it is one that can be kept. Raises TransitionError, UnknownType, InvalidPayload.
-
-    Asked here, where the handler can still answer: a result that could not be written would be run again for ever.
-    """
-    if not isinstance(given, OUTCOMES):
-        raise TransitionError(f"a step gave {type(given).__name__}, no outcome")
-    outcome = Replay(given.state, given.delay, attempt=ctx.attempt) if isinstance(given, Replay) else given
-    encode(outcome, f"outcome {steps.event_name(outcome)}", form=steps.form_of(outcome))
-    steps.check(outcome)
-    return outcome
+    def _given(self, run: _Run) -> tuple[object, ...]:
+        if not self.context:
+            return (run.action.state,)
+        return run.action.state, replace(run.ctx, signals=shown(self.steps, run.action.awaited))
 
 
-def handled(steps: AnySteps, error: Exception, state: object, ctx: StepContext[Any]) -> object:
-    """What the error handler makes of it; without one, and if it raises too, the machine stops."""
-    if steps.handler is None:
-        return Stop(_text(error))
-    try:
-        return sound(steps, steps.handler(error, state, ctx.without_signals()), ctx)
-    except Exception as second:  # noqa: BLE001 - the handler's own: there is nobody left to ask
-        return Stop(f"{_text(second)}, while handling {_text(error)}"[:MOST])
+class _Run(NamedTuple):
+    """One run of a step: its action is the state that it runs in."""
 
+    steps: AnySteps
+    action: Any
+    attempt: Attempt[Any]
 
-def _context(steps: AnySteps, action: Any, attempt: Attempt[Any]) -> StepContext[Any]:
-    tried = action.attempt + attempt.number - 1
-    signals = shown(steps, action.awaited)
-    return StepContext(attempt.key, tried, signals, action.timed_out, action.children, attempt)
+    @property
+    def ctx(self) -> StepContext[Any]:
+        """What an error handler is given: no signals."""
+        action = self.action
+        tried = action.attempt + self.attempt.number - 1
+        return StepContext(self.attempt.key, tried, (), action.timed_out, action.children, self.attempt)
 
+    def sound(self, given: object) -> object:
+        """The outcome, if the machine can go on with it. Raises what its transition would.
 
-def _text(error: Exception) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - an exception whose str() raises
-        text = "(its message cannot be shown)"
-    clean = text.replace("\0", "").encode(errors="replace").decode()
-    return (f"{type(error).__name__}: {clean}" if clean else type(error).__name__)[:MOST]
+        Decided here as well, where the handler can still answer: what a transition refuses waits for an operator.
+        """
+        if not isinstance(given, OUTCOMES):
+            raise TransitionError(f"a step gave {type(given).__name__}, no outcome")
+        tried = self.ctx.attempt
+        outcome = Replay(given.state, given.delay, attempt=tried) if isinstance(given, Replay) else given
+        Draft(self.steps, self._seen()).apply(outcome, "result")
+        return outcome
+
+    def handled(self, error: Exception) -> object:
+        """What the error handler makes of it; without one, and if it raises too, the machine stops."""
+        handler = self.steps.handler
+        if handler is None:
+            return Stop(describe(error))
+        given = (error, self.action.state, self.ctx) if handler.context else (error, self.action.state)
+        try:
+            return self.sound(handler.function(*given))
+        except Exception as second:  # noqa: BLE001 - the handler's own: there is nobody left to ask
+            return Stop(f"{describe(second)}, while handling {describe(error)}"[:ERROR_TEXT])
+
+    def _seen(self) -> Seen:
+        """The machine's row, as far as a decision reads it."""
+        steps, action, (machine_id, seq, _), now = (
+            self.steps,
+            self.action,
+            self.attempt.id,
+            self.attempt.deadline,
+        )
+        state: Next[Any] = Next(
+            type(action).__name__, action.state, action.attempt, action.awaited, timed_out=action.timed_out,
+            children=action.children,
+        )  # fmt: skip
+        return Seen(
+            machine_id, steps.name, self.attempt.key, steps.version, MachineStatus.LIVE, steps.state_name(state),
+            encode(state, "state", form=steps.form_of(state)), seq, 0, 0, now, now, now, None,
+        )  # fmt: skip

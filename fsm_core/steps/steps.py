@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import make_dataclass
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar, Union, get_args, overload
 
-from fsm_core.edges import Edge, Entry
+from fsm_core.edges import RESERVED, Upcaster
 from fsm_core.effects import DEFAULT_TIMEOUT, Effect, Effects
-from fsm_core.errors import DefinitionError, TransitionError
+from fsm_core.errors import DefinitionError, InvalidPayload, TransitionError
 from fsm_core.machine import Machine
 from fsm_core.retry import Retry
-from fsm_core.signature import Result, Signature, place, read
-from fsm_core.steps import moves
+from fsm_core.signature import Signature, place, read
+from fsm_core.steps.actions import action_class, older_action
 from fsm_core.steps.context import StepContext
-from fsm_core.steps.outcomes import (
-    OUTCOMES,
-    Await,
-    Child,
-    Done,
-    Gather,
-    Next,
-    Received,
-    Replay,
-    Stop,
-    TimedOut,
-)
-from fsm_core.steps.running import async_runner, runner
+from fsm_core.steps.outcomes import OUTCOMES, Await, Done, Gather, Next, Replay, Stop, TimedOut
+from fsm_core.steps.running import Handler, Step
+from fsm_core.steps.wiring import wire
 from fsm_core.types import ChildEnded, Failed, MachineStatus, Route, Spawn
 from fsm_core.unions import Member, members
 
@@ -85,7 +75,7 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
         | None = None,
     ) -> None:
         self.data = state
-        self._signals = members(signals, f"steps {name!r}, signals")
+        self.signals = members(signals, f"steps {name!r}, signals")
         kin = [children] if isinstance(children, Machine) else list(children)
         self._kin: dict[str, AnyMachine] = {each.name: each for each in kin}
         self._kin.setdefault(name, self)
@@ -95,7 +85,7 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
         super().__init__(
             name,
             states=Union[tuple(own)],  # type: ignore[arg-type] # noqa: UP007 - made at run time
-            events=Union[tuple([m.cls for m in self._signals] + engine)],  # type: ignore[arg-type] # noqa: UP007 - the same
+            events=Union[tuple([m.cls for m in self.signals] + engine)],  # type: ignore[arg-type] # noqa: UP007 - the same
             actions=Never,
             final=Done | Stop,
             version=version,
@@ -103,11 +93,11 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
             queue=queue,
             accept=_ALONE,
         )
-        self.handler: Callable[[Exception, object, StepContext[Any]], object] | None = None
+        self.handler: Handler | None = None
         self.bundled: Effects[Any] = Effects(self, resources=resources)  # type: ignore[arg-type] # either kind
         self._steps: dict[str, type] = {}
+        self._older: dict[int, Signature] = {}
         self._retry = Retry(max_attempts=max_attempts)
-        self._wire()
 
     # Declaring
 
@@ -119,26 +109,59 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
         limit: str | None = None, limit_key: Callable[[S], str] | None = None,
     ) -> Callable[[F], F]: ...  # fmt: skip
     def step(
-        self, function: Any = None, /, *, timeout: float | timedelta = DEFAULT_TIMEOUT, **where: Any
-    ) -> Any:
+        self, function: Any = None, /, *, timeout: float | timedelta = DEFAULT_TIMEOUT, queue: str | None = None,
+        priority: int = 5, limit: str | None = None, limit_key: Any = None,
+    ) -> Any:  # fmt: skip
         """Declare a step `(state[, ctx: StepContext]) -> outcome`, plain or async; its name is the function's.
 
         timeout: of one run. queue, priority, limit: where it runs, as of a `Route`; limit_key: of the state. Returns the
         function itself. Raises DefinitionError: two steps of one name, other data, a result that is no outcome.
         """
-        if function is None:
-            return partial(self._declare, timeout, where)
-        return self._declare(timeout, where, function)
+        try:
+            route = partial(_routed, Route(queue=queue, priority=priority, limit=limit), limit_key)
+        except TransitionError as error:
+            raise DefinitionError(f"steps {self.name!r}: {error}") from None
+        span = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
+        if span <= timedelta(0):
+            raise DefinitionError(f"steps {self.name!r}: timeout must be positive, not {timeout}")
+        declare = partial(self._declare, span, route)
+        return declare if function is None else declare(function)
 
     def on_error(self, function: F, /) -> F:
-        """Declare `(reason: Exception, state, ctx) -> outcome`: what becomes of a step that raised. One; without it: `Stop`.
+        """Declare `(reason: Exception, state[, ctx]) -> outcome`: what becomes of a step that raised. Without it: `Stop`.
 
-        Returns the function itself. Not asked when a worker is lost: then the step is run again. Raises DefinitionError.
+        Returns the function itself. Not asked when a worker is lost: then the step is run again. Raises DefinitionError:
+        a second one, an async one, other data.
         """
+        signature, here = self._read(function, "on_error", takes=2)
         if self.handler is not None:
-            raise DefinitionError(f"steps {self.name!r}: errors are handled by {place(self.handler)} already")
-        self.handler = function
+            raise DefinitionError(f"{here}: errors are handled by {place(self.handler.function)} already")
+        if inspect.iscoroutinefunction(function):
+            raise DefinitionError(f"{here}: it is a plain function")
+        if signature.hints[0] is not Exception:
+            raise DefinitionError(f"{here}: it takes any Exception, not {signature.hints[0]!r}")
+        self.handler = Handler(function, signature.context)
         return function
+
+    def upcast(self, version: int, name: str) -> Callable[[F], F]:
+        """As of any machine. One for the flow's data, `(old: OldOrder) -> Order`, holds wherever these data stand.
+
+        name: of the state, signal or step that it is for; of data, that of their class then.
+        """
+
+        def declare(function: F) -> F:
+            signature = read(function, what="upcast", takes=1, extra=None)
+            if signature.returns is not self.data:
+                self._declared.upcaster(version, name, function)
+                return function
+            for form in (Next, Replay, Await, Gather):
+                within = partial(_upcast_in, function)
+                within.__annotations__ = {"value": form[signature.hints[0]], "return": form[self.data]}  # type: ignore[attr-defined, index, name-defined] # made at run time
+                self._declared.upcaster(version, form.__name__, within)
+            self._older[version] = signature
+            return function
+
+        return declare
 
     # What the moves ask
 
@@ -157,39 +180,31 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
             raise TransitionError(f"steps {self.name!r} bears no {name!r}; name it in children=")
         return self._kin[name]
 
-    def check(self, outcome: object) -> None:
-        """Raises TransitionError, if an outcome names a step, a signal or a child that is not declared, or holds other data."""
-        if isinstance(outcome, Next | Replay | Await | Gather) and not isinstance(outcome.state, self.data):
-            raise TransitionError(
-                f"{type(outcome).__name__} holds {type(outcome.state).__name__}, not {self.data.__name__}"
-            )
-        if isinstance(outcome, Next):
-            self.action_of(outcome.step)
-        elif isinstance(outcome, Await):
-            known = {member.name for member in self._signals}
-            if unknown := set(outcome.signals) - known:
-                raise TransitionError(f"steps {self.name!r} has no signal {', '.join(sorted(unknown))}")
-            if outcome.then is not None:
-                self.action_of(outcome.then)
-        elif isinstance(outcome, Gather):
-            self.action_of(outcome.then)
-            for plan in outcome.children:
-                self.kin(plan.machine)
-
     # What is different from any machine
 
     def takes(self, state: object, event: object) -> bool:
         """Whether an edge takes this event: of signals, an `Await` takes only what it names."""
         if not super().takes(state, event):
             return False
-        is_signal = any(type(event) is member.cls for member in self._signals)
+        is_signal = any(type(event) is member.cls for member in self.signals)
         return not is_signal or (isinstance(state, Await) and type(event).__name__ in state.signals)
 
     def state_name(self, state: object) -> str:
-        """As of any machine; also Raises TransitionError for a first state that names no step, or holds other data."""
+        """As of any machine; also Raises InvalidPayload: the state names what is not declared, or holds other data."""
         name = super().state_name(state)
-        self.check(state)
+        if isinstance(state, Next | Replay | Await | Gather) and (wrong := self._wrong(state)) is not None:
+            raise InvalidPayload(f"steps {self.name!r}: {name} {wrong}")
         return name
+
+    def upcaster(self, version: int, role: str, name: str) -> Upcaster | None:
+        """As of any machine; an outcome is a state and an event, and a step's action holds the flow's data."""
+        found = super().upcaster(version, role, name)
+        if found is None and role == "event":
+            found = super().upcaster(version, "state", name)
+        older = self._older.get(version)
+        if found is None and role == "action" and name in self._steps and older is not None:
+            found = older_action(self._steps[name], older)
+        return found
 
     def ended_as(self, state: object) -> MachineStatus:
         """`Stop` is a failure."""
@@ -197,90 +212,64 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
 
     # The work behind
 
-    def _declare(self, timeout: float | timedelta, where: dict[str, Any], function: Any) -> Any:
+    def _read(self, function: Callable[..., Any], what: str, *, takes: int) -> tuple[Signature, str]:
+        """The signature of a step or an error handler, whose last own parameter is the data, and how messages call it."""
         if self.frozen:
             raise DefinitionError(f"steps {self.name!r} is in use; declare its steps in its own module")
-        signature = read(function, what="step", takes=1, extra=StepContext, coroutines=True)
-        name, here = function.__name__, f"steps {self.name!r}: step {signature.place}"
-        if name in self._steps:
-            raise DefinitionError(f"{here}: there is a step of that name already")
-        if signature.hints[0] is not self.data:
-            raise DefinitionError(f"{here}: its state is {self.data.__name__}, not {signature.hints[0]!r}")
-        self._check_result(signature.returns, here)
-        fields: list[tuple[str, Any]] = [
-            ("state", self.data), ("awaited", tuple[Received, ...]), ("attempt", int), ("timed_out", bool),
-            ("children", tuple[Child, ...]), ("delay", timedelta | None),
-        ]  # fmt: skip
-        cls = make_dataclass(name, fields, frozen=True, namespace={"__doc__": f"Run the step {name}."})
-        self._steps[name] = cls
-        self._add_action(Member(cls), partial(_route, where))
-        self._add_failure(cls)
-        is_async = inspect.iscoroutinefunction(function)
-        run = (async_runner if is_async else runner)(self, function, context=signature.context)
-        span = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
-        brings = tuple(m for m in self.events.values() if m.cls in OUTCOMES)
-        self.bundled.register(Effect(run, True, is_async, self._retry, span, name, brings))  # noqa: FBT003 - a record
-        return function
-
-    def _check_result(self, returns: object, here: str) -> None:
-        for member in members(returns, here):
+        signature = read(function, what=what, takes=takes, extra=StepContext, coroutines=True)
+        here = f"steps {self.name!r}: {what} {signature.place}"
+        if signature.hints[-1] is not self.data:
+            raise DefinitionError(f"{here}: its state is {self.data.__name__}, not {signature.hints[-1]!r}")
+        for member in members(signature.returns, here):
             if member.cls not in OUTCOMES:
                 raise DefinitionError(f"{here}: {member.name} is no outcome of a step")
+            if member.form is not None and get_args(member.form) != (self.data,):
+                raise DefinitionError(f"{here}: {member.form!r} does not hold {self.data.__name__}")
+        return signature, here
 
-    def _add_action(self, member: Member, route: Callable[[Any], Route]) -> None:
-        self.actions[member.name] = self._declared.action_types[member.cls] = member
-        self.emittable = frozenset({*self.emittable, member.cls})
-        self._tables.routes[member.cls] = route
-
-    def _add_failure(self, action: type) -> None:
-        failure = Member(Failed, of=action)
+    def _declare(self, timeout: timedelta, route: Callable[[Any], Route], function: F) -> F:
+        signature, here = self._read(function, "step", takes=1)
+        name = function.__name__
+        if name in self._steps:
+            raise DefinitionError(f"{here}: there is a step of that name already")
+        if name in RESERVED["action"]:
+            raise DefinitionError(f"{here}: {name} is the name of a built-in; call yours something else")
+        cls = self._steps[name] = action_class(name, self.data)
+        self.actions[name] = self._declared.action_types[cls] = Member(cls)
+        self.emittable = frozenset({*self.emittable, cls})
+        self._tables.routes[cls] = route
+        failure = Member(Failed, of=cls)
         self.events[failure.name] = self._declared.event_keys[failure.key] = failure
-        self._edges(moves.lost, (Next, Replay), [failure], (Stop,))
+        step, is_async = Step(self, function, signature.context), inspect.iscoroutinefunction(function)
+        run = step.run_async if is_async else step.run
+        brings = tuple(m for m in self.events.values() if m.cls in OUTCOMES)
+        self.bundled.register(Effect(run, True, is_async, self._retry, timeout, name, brings))  # noqa: FBT003 - a record
+        return function
 
-    def _wire(self) -> None:
-        """Every edge there is: what a machine would declare with `on` and `enter`."""
-        by_class = {member.cls: member for member in self.events.values() if member.of is None}
-        outcomes = [by_class[cls] for cls in OUTCOMES]
-        timed_out = [by_class[TimedOut]]
-        children = [member for member in self.events.values() if member.cls is ChildEnded]
-        unborn = [member for member in self.events.values() if member.cls is Failed and member.of is Spawn]
-        self._edges(moves.outcome, (Next, Replay), outcomes, OUTCOMES)
-        self._edges(moves.wake, (Await,), self._signals, (Next,))
-        self._edges(moves.overdue, (Await,), timed_out, (Next,))
-        self._edges(moves.ended, (Gather,), children, (Gather, Next))
-        self._edges(moves.unborn, (Gather,), unborn, (Gather, Next))
-        self._edges(moves.late, (Gather,), timed_out, (Next,))
-        for states, function in ((_RUNNING, _entered), ((Await,), moves.wait), ((Gather,), moves.bear)):
-            entry = Entry(partial(function, self), True, _signature(function))  # noqa: FBT003 - a record
-            self._tables.entries.update(dict.fromkeys(states, entry))
+    def _freeze(self) -> None:
+        edges, entries = wire(self)
+        self._tables.edges.update(edges)
+        self._tables.entries.update(entries)
+        super()._freeze()
 
-    def _edges(
-        self,
-        function: Callable[..., Any],
-        states: Sequence[type],
-        events: Sequence[Member],
-        results: Sequence[type],
-    ) -> None:
-        named = Result(tuple(m for m in self.states.values() if m.cls in results), None)
-        bound = partial(function, self)
-        edge = Edge(bound, True, frozenset(results), _signature(function), named)  # noqa: FBT003 - a record
-        self._tables.edges.update({(state, event.key): edge for state in states for event in events})
+    def _wrong(self, state: Next[Any] | Replay[Any] | Await[Any] | Gather[Any]) -> str | None:
+        if type(state.state) is not self.data:
+            return f"holds {type(state.state).__name__}, not {self.data.__name__}"
+        step = state.then if isinstance(state, Await | Gather) else state.step
+        if not step or (isinstance(state, Gather) and state.join is None):
+            return "is for a step to give: start with Next"
+        if step not in self._steps:
+            return f"names no step: {step!r} (declared: {', '.join(self._steps) or 'none'})"
+        if isinstance(state, Await):
+            unknown = set(state.signals) - {member.name for member in self.signals}
+            return f"names no signal: {', '.join(sorted(unknown))}" if unknown else None
+        return None
 
 
-_RUNNING = (Next, Replay)
+def _upcast_in(function: Callable[[Any], Any], value: Any) -> Any:
+    return replace(value, state=function(value.state))
 
 
-def _entered(steps: AnySteps, state: Any, _ctx: object) -> list[Any]:
-    return moves.run(steps, state)
-
-
-def _signature(function: Callable[..., Any]) -> Signature:
-    return Signature(function, (), True, list[object])  # noqa: FBT003 - a record
-
-
-def _route(where: dict[str, Any], action: Any) -> Route:
-    limit_key = where.get("limit_key")
-    return Route(
-        queue=where.get("queue"), priority=where.get("priority", 5), limit=where.get("limit"),
-        limit_key=None if limit_key is None else limit_key(action.state), delay=action.delay or timedelta(0),
-    )  # fmt: skip
+def _routed(route: Route, limit_key: Callable[[Any], str] | None, action: Any) -> Route:
+    key = None if limit_key is None else limit_key(action.state)
+    return replace(route, limit_key=key, delay=action.delay or timedelta(0))

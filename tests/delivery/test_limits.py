@@ -82,7 +82,7 @@ def test_relays_at_once_admit_no_more_than_the_limit(
 ) -> None:
     """Whatever ends meanwhile: never more than three of the key are admitted, and in the end all have been."""
     store.limit("api", max_running=3)
-    store.advance(calls, "m", Make(60))
+    store.advance(calls, "m", Make(80))
     seen: list[int] = []
 
     def run(outbox: PostgresOutbox) -> None:

@@ -13,6 +13,8 @@ from workers.cli.session import machine_of, opened
 from workers.cli.show import MachineArgument
 from workers.settings import span
 
+_INTERRUPTED = 130
+
 
 def wait(
     machine: MachineArgument,
@@ -28,9 +30,12 @@ def wait(
         most = None if timeout is None else span(timeout)
     except ValueError as error:
         raise BadArgument(str(error)) from error
-    with opened(machines=True) as store:
-        status = store.wait(machine_of(store, name, key), key, most).status
-        record = store.record(name, key)
+    try:
+        with opened(machines=True) as store:
+            status = store.wait(machine_of(store, name, key), key, most).status
+            record = store.record(name, key)
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
     if as_json:
         output.document(documents.machine(record))
     else:

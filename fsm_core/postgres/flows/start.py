@@ -99,7 +99,10 @@ async def _there(call: Birth, row: Row, state: object, *, locked: bool, own: boo
         if not locked:
             raise Alone
         await Ask(sql.LOCK_ID, {"id": row[0]}, len)
-        row = await Ask(sql.READ_MANY, {"ids": [row[0]]}, lambda rows: rows[0])
+        rows: list[Row] = await Ask(sql.READ_MANY, {"ids": [row[0]]}, list)
+        if not rows:
+            return await start(call, locked=locked, own=own)  # what waited has expired meanwhile, and is deleted
+        row = rows[0]
         if row[4] == MachineStatus.UNBORN:
             given = {"id": row[0], "partition_key": call.partition_key, "priority": call.priority}
             await Ask(signals.PLACE, given, len)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fsm_core.delivery.upcasting import OpenAction, Unread, Upcast, is_due, upcast
+from fsm_core.delivery.upcasting import OpenAction, Unread, Upcast, is_due, judged, may_hold_older
 from fsm_core.errors import Busy
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
@@ -15,6 +15,7 @@ from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.statements import machines
 from fsm_core.postgres.statements import upcast as sql
 from fsm_core.rows import STATE_TIMER
+from fsm_core.types import MachineStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -51,6 +52,9 @@ class Upcasting:
         self._registry, self._machine, self._limits = registry, machine, limits
         self._dry_run, self._every = dry_run, every
         self._progress = progress
+        statuses = [MachineStatus.LIVE.value, *([MachineStatus.UNBORN.value] if dry_run else [])]
+        below = machine.version + 1 if dry_run else machine.version
+        self._asked = {"fsm": machine.name, "below": below, "statuses": statuses, "limit": BATCH}
         self._after: str | None = ""
         self._missed: list[UUID] = []
 
@@ -70,16 +74,17 @@ class Upcasting:
             self.done = self.done.plus(Upcast(busy=1))
 
     async def _batch(self, after: str) -> None:
-        asked = {"fsm": self._machine.name, "version": self._machine.version, "after": after, "limit": BATCH}
-        rows: list[Row] = await Ask(sql.OLDER, asked, list)
+        rows: list[Row] = await Ask(sql.OLDER, {**self._asked, "after": after}, list)
         last, looked = rows[0][:2]
-        found = self._due([params.seen(row[2:]) for row in rows if row[2] is not None])
-        units, unread = await self._decided(found)
+        seen = [params.seen(row[2:]) for row in rows if row[2] is not None]
+        due = self._due(seen)
+        others = [s for s in seen if self._dry_run and may_hold_older(self._machine, s.status, s.version)]
+        units, unread = await self._judged([*due, *others])
         written = await self._write(units)
         self._missed += [unit.seen.id for unit in units if unit.seen.id not in written]
         self._after = last if looked == BATCH else None
-        failed = len(found) - len(units)
-        self.done = self.done.plus(Upcast(looked, len(found), len(written), 0, failed, tuple(unread)))
+        failed = len({each.key for each in unread})
+        self.done = self.done.plus(Upcast(looked, len(due), len(written), 0, failed, tuple(unread)))
         if self._progress is not None:
             self._progress(looked)
 
@@ -88,23 +93,26 @@ class Upcasting:
         await Ask(machines.LOCK_ID, {"id": machine}, len)
         row = await Ask(machines.READ_MANY, {"ids": [machine]}, one)
         found = self._due([] if row is None else [params.seen(row)])
-        units, unread = await self._decided([seen for seen in found if seen.ended_at is None])
+        units, unread = await self._judged(found)
         written = await self._write(units)
         self.done = self.done.plus(
             Upcast(written=len(written), unreadable=1 if unread else 0, unread=tuple(unread))
         )
 
     def _due(self, found: Sequence[Seen]) -> list[Seen]:
-        return [s for s in found if is_due(self._registry, self._machine, s.version, every=self._every)]
+        given = self._registry, self._machine
+        return [seen for seen in found if is_due(*given, seen.status, seen.version, every=self._every)]
 
-    async def _decided(self, found: Sequence[Seen]) -> tuple[list[Unit], list[Unread]]:
+    async def _judged(self, found: Sequence[Seen]) -> tuple[list[Unit], list[Unread]]:
         ids = {"ids": [seen.id for seen in found]}
         held = await _by_machine(sql.HELD, ids, lambda row: params.held(row[1:]))
         actions = await _by_machine(sql.OPEN, ids, lambda row: OpenAction(*row[1:]))
         units: list[Unit] = []
         wrong: list[Unread] = []
         for seen in found:
-            unit, unread = upcast(self._machine, seen, held[seen.id], actions[seen.id], self._limits)
+            unit, unread = judged(
+                self._registry, self._machine, seen, held[seen.id], actions[seen.id], limits=self._limits
+            )
             units += [] if unit is None else [unit]
             wrong += unread
         return units, wrong

@@ -1,7 +1,8 @@
 """Retention: what is deleted, and of whom.
 
 A slice is one short transaction: it locks some machines without waiting for any (SKIP LOCKED), and then deletes what is theirs;
-a lock and a look are two statements. An ended machine that still has open actions is not at rest, and is left alone.
+a lock and a look are two statements. Rows are looked for by the ids of their machines (= ANY) besides what joins them, and open actions
+by a subquery that cannot become a join (LIMIT): else the planner, who expects many, reads the whole table. An ended machine that still has open actions is not at rest, and is left alone.
 """
 
 from fsm_core.postgres.statements import Statement
@@ -14,8 +15,8 @@ LOCK_ENDED = Statement(
 WITH l AS MATERIALIZED (
   SELECT m.id, m.seq, m.ended_at FROM {s}.machines m
    WHERE NOT m.pruned AND m.ended_at IS NOT NULL AND m.ended_at < now() - %(age)s::interval
-     AND NOT EXISTS (SELECT 1 FROM {s}.actions a
-                      WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled'))
+     AND (SELECT 1 FROM {s}.actions a
+           WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled') LIMIT 1) IS NULL
    ORDER BY m.ended_at LIMIT %(limit)s FOR NO KEY UPDATE OF m SKIP LOCKED)
 SELECT n.id, n.seq FROM (SELECT l.*, sum(l.seq + 1) OVER (ORDER BY l.ended_at, l.id) - (l.seq + 1) AS before FROM l) n
  WHERE n.before < %(events)s
@@ -50,7 +51,7 @@ SNAPSHOT = Statement(
 INSERT INTO {s}.snapshots (machine_id, seq, version, state_name, state)
 SELECT m.id, m.seq, m.version, m.state_name, m.state
   FROM unnest(%(ids)s::uuid[], %(bases)s::int[]) AS u(id, base) JOIN {s}.machines m ON m.id = u.id
- WHERE m.seq > 0 AND (m.seq = u.base OR NOT EXISTS (
+ WHERE m.id = ANY (%(ids)s::uuid[]) AND m.seq > 0 AND (m.seq = u.base OR NOT EXISTS (
        SELECT 1 FROM {s}.snapshots o WHERE o.machine_id = m.id AND o.seq > coalesce(u.base, -1)))
 ON CONFLICT (machine_id, seq) DO UPDATE SET version = excluded.version, state_name = excluded.state_name, state = excluded.state
 """,
@@ -66,17 +67,19 @@ CUT = Statement(
 WITH u AS MATERIALIZED (SELECT * FROM unnest(%(ids)s::uuid[], %(bases)s::int[]) AS u(id, base) WHERE base IS NOT NULL),
 last AS MATERIALIZED (
   SELECT DISTINCT ON (a.machine_id) a.machine_id, a.seq, a.idx FROM u JOIN {s}.actions a ON a.machine_id = u.id
-   WHERE a.status = 'failed' ORDER BY a.machine_id, a.finished_at DESC, a.seq DESC, a.idx DESC),
+   WHERE a.machine_id = ANY (%(ids)s::uuid[]) AND a.status = 'failed' ORDER BY a.machine_id, a.finished_at DESC, a.seq DESC, a.idx DESC),
 gone AS MATERIALIZED (
   SELECT a.machine_id, a.seq, a.idx FROM u JOIN {s}.actions a ON a.machine_id = u.id
-   WHERE a.seq < u.base AND a.status IN ('completed', 'failed', 'cancelled') AND a.finished_at < now() - %(age)s::interval
+   WHERE a.machine_id = ANY (%(ids)s::uuid[]) AND a.seq < u.base AND a.status IN ('completed', 'failed', 'cancelled') AND a.finished_at < now() - %(age)s::interval
      AND CASE WHEN %(ended)s THEN (a.machine_id, a.seq, a.idx) NOT IN (SELECT machine_id, seq, idx FROM last)
               ELSE a.status <> 'failed' AND a.name <> 'Spawn' END
      FOR UPDATE OF a SKIP LOCKED),
-e AS (DELETE FROM {s}.events t USING u WHERE t.machine_id = u.id AND t.seq < u.base RETURNING 1),
-o AS (DELETE FROM {s}.snapshots t USING u WHERE t.machine_id = u.id AND t.seq < u.base RETURNING 1),
-a AS (DELETE FROM {s}.actions t USING gone g WHERE t.machine_id = g.machine_id AND t.seq = g.seq AND t.idx = g.idx RETURNING 1),
-x AS (DELETE FROM {s}.attempts t USING gone g WHERE t.machine_id = g.machine_id AND t.seq = g.seq AND t.idx = g.idx RETURNING 1)
+e AS (DELETE FROM {s}.events t USING u WHERE t.machine_id = ANY (%(ids)s::uuid[]) AND t.machine_id = u.id AND t.seq < u.base RETURNING 1),
+o AS (DELETE FROM {s}.snapshots t USING u WHERE t.machine_id = ANY (%(ids)s::uuid[]) AND t.machine_id = u.id AND t.seq < u.base RETURNING 1),
+a AS (DELETE FROM {s}.actions t USING gone g
+       WHERE t.machine_id = ANY (%(ids)s::uuid[]) AND t.machine_id = g.machine_id AND t.seq = g.seq AND t.idx = g.idx RETURNING 1),
+x AS (DELETE FROM {s}.attempts t USING gone g
+       WHERE t.machine_id = ANY (%(ids)s::uuid[]) AND t.machine_id = g.machine_id AND t.seq = g.seq AND t.idx = g.idx RETURNING 1)
 SELECT (SELECT count(*) FROM e), (SELECT count(*) FROM a), (SELECT count(*) FROM x), (SELECT count(*) FROM o)
 """,
 )
@@ -100,9 +103,9 @@ LOCK_PRUNED = Statement(
     """
 SELECT m.id FROM {s}.machines m
  WHERE m.pruned AND m.ended_at IS NOT NULL AND m.ended_at < now() - %(age)s::interval
-   AND NOT EXISTS (SELECT 1 FROM {s}.machines c WHERE c.parent = m.id AND NOT c.pruned)
-   AND NOT EXISTS (SELECT 1 FROM {s}.actions a
-                    WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled'))
+   AND (SELECT 1 FROM {s}.machines c WHERE c.parent = m.id AND NOT c.pruned LIMIT 1) IS NULL
+   AND (SELECT 1 FROM {s}.actions a
+         WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled') LIMIT 1) IS NULL
  ORDER BY m.ended_at LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
 """,
 )
@@ -143,8 +146,10 @@ WITH i AS (
 n AS MATERIALIZED (
   SELECT m.id, m.status = 'unborn' AND m.inbox = count(i.machine_id) AS over, count(i.machine_id) AS held
     FROM {s}.machines m LEFT JOIN i ON i.machine_id = m.id WHERE m.id = ANY (%(ids)s::uuid[]) GROUP BY m.id),
-u AS (UPDATE {s}.machines t SET inbox = t.inbox - n.held, rev = t.rev + 1 FROM n WHERE t.id = n.id AND n.held > 0 AND NOT n.over),
-d AS (DELETE FROM {s}.machines t USING n WHERE t.id = n.id AND n.over RETURNING 1)
+u AS (
+  UPDATE {s}.machines t SET inbox = t.inbox - n.held, rev = t.rev + 1
+    FROM n WHERE t.id = ANY (%(ids)s::uuid[]) AND t.id = n.id AND n.held > 0 AND NOT n.over),
+d AS (DELETE FROM {s}.machines t USING n WHERE t.id = ANY (%(ids)s::uuid[]) AND t.id = n.id AND n.over RETURNING 1)
 SELECT (SELECT count(*) FROM i), (SELECT count(*) FROM d)
 """,
 )
@@ -157,8 +162,8 @@ COUNT = Statement(
 WITH o AS MATERIALIZED (
   SELECT m.id, m.pruned, m.ended_at FROM {s}.machines m
    WHERE m.pruned IN (false, true) AND m.ended_at IS NOT NULL AND m.ended_at < now() - least(%(details)s::interval, %(whole)s::interval)
-     AND NOT EXISTS (SELECT 1 FROM {s}.actions a
-                      WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled')))
+     AND (SELECT 1 FROM {s}.actions a
+           WHERE a.machine_id = m.id AND a.status NOT IN ('completed', 'failed', 'cancelled') LIMIT 1) IS NULL)
 SELECT (SELECT count(*) FROM o WHERE NOT o.pruned),
        (SELECT count(*) FROM o WHERE o.ended_at < now() - %(whole)s::interval
            AND NOT EXISTS (SELECT 1 FROM {s}.machines c

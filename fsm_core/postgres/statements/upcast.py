@@ -2,8 +2,8 @@
 
 from fsm_core.postgres.statements import Statement
 
-# The next machines of one name by key, and among them the live ones of older versions. One row at least: the last key that was
-# looked at, and how many were; NULLs after it, if none is older. No lock. Index: machines_address.
+# The next machines of one name by key, and those among them that are wanted, by version and status. One row at least: the last key
+# that was looked at, and how many were; NULLs after it, if none is wanted. No lock. Index: machines_address.
 OLDER = Statement(
     "older",
     """
@@ -14,7 +14,7 @@ SELECT l.last, l.looked, o.* FROM (SELECT max(n.key) AS last, count(*) AS looked
   SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox, clock_timestamp(),
          m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
     FROM n JOIN {s}.machines m ON m.id = n.id
-   WHERE n.status = 'live' AND m.status = 'live' AND n.version < %(version)s AND m.version < %(version)s) o ON true
+   WHERE n.version < %(below)s AND n.status = ANY (%(statuses)s::text[])) o ON true
  ORDER BY o.key
 """,
 )

@@ -14,7 +14,8 @@ from fsm_core.registry import Registry
 from tests.store.aging import finish, grow_old
 from tests.store.courier import deliver
 from tests.store.family import Book, leg, trip
-from tests.store.machines import Drop, Dropped, New, Note, Serve, desk, orders
+from tests.store.machines import Drop, Dropped, Manned, New, Note, Serve, desk, orders
+from tests.store.machines import Open as OpenDesk
 from tests.store.world import World
 
 MONTH = timedelta(days=30)
@@ -246,7 +247,10 @@ def test_an_unborn_machine_stays_as_long_as_something_waits_for_it(world: World)
     grow_old(world, 2)
 
     assert world.store.prune(KEEP_ALL) == Pruned(held=1)
-    assert world.store.record(desk, "d").held == 1
+    assert len(world.contents()["inbox"]) == 1
+    world.store.start(desk, "d")
+    world.store.advance(desk, "d", OpenDesk())
+    assert world.store.get(desk, "d").state == Manned(("bob",))
 
 
 def test_what_expires_in_a_machine_that_lives_is_no_event(world: World) -> None:

@@ -164,6 +164,30 @@ def test_what_cannot_be_read_is_named_and_left_as_it_was(make_world: MakeWorld, 
     }
 
 
+def test_a_dry_run_also_looks_at_what_is_in_the_present_shape(make_world: MakeWorld) -> None:
+    """May the upcasters go? Events that are held and actions that are open keep the shape that they were written in."""
+    old, before = written_by_the_old(make_world)
+    before.store.signal(old, "unborn", V1.Note("soon"))
+    new = second()
+    assert make_world(machines=(new,)).store.upcast(new).whole
+    bare = Machine(
+        "till", states=V2.Idle | V2.Billing | V2.Over, events=V2.Pay | Paid, actions=V2.Bill, version=2
+    )
+    world = make_world(machines=(bare,))
+
+    done = world.store.upcast(bare, dry_run=True)
+
+    assert (done.older, done.written, done.unreadable) == (0, 0, 3)
+    assert [(u.key, u.role, u.name) for u in done.unread] == [
+        ("a", "event", "Note"),
+        ("b", "action", "Charge"),
+        ("b", "action", "After"),
+        ("b", "action", "Timeout"),
+        ("unborn", "event", "Note"),
+    ]
+    assert world.store.upcast(bare).whole
+
+
 def test_a_version_that_nobody_reaches_back_to_is_named(make_world: MakeWorld) -> None:
     written_by_the_old(make_world)
     plain = Machine("till", states=V2.Over, events=Paid, version=2)
@@ -171,7 +195,8 @@ def test_a_version_that_nobody_reaches_back_to_is_named(make_world: MakeWorld) -
     done = make_world(machines=(plain,)).store.upcast(plain)
 
     assert (done.written, done.unreadable) == (0, 2)
-    assert done.unread[0] == Unread("till", "a", "state", "Idle", 1, "version 2 reads back to version 2")
+    said = "no machine 'till' version 1 is registered here (registered: till v2)"
+    assert done.unread[0] == Unread("till", "a", "state", "Idle", 1, said)
 
 
 def test_an_upcast_state_that_breaks_an_invariant_is_not_written(make_world: MakeWorld) -> None:

@@ -1,0 +1,36 @@
+"""The actions of a `Steps` machine: one class for each step, made from its name and the class of the flow's data."""
+
+from __future__ import annotations
+
+from dataclasses import make_dataclass
+from datetime import timedelta
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from fsm_core.edges import Upcaster
+from fsm_core.steps.outcomes import Child, Received
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsm_core.signature import Signature
+
+
+@cache
+def action_class(name: str, data: type) -> type:
+    """The class of the action that runs the step called `name`: the state of the run, and what the step is shown."""
+    fields: list[tuple[str, Any]] = [
+        ("state", data), ("awaited", tuple[Received, ...]), ("attempt", int), ("timed_out", bool),
+        ("children", tuple[Child, ...]), ("delay", timedelta | None),
+    ]  # fmt: skip
+    return make_dataclass(name, fields, frozen=True, namespace={"__doc__": f"Run the step {name}."})
+
+
+def older_action(action: type, older: Signature) -> Upcaster:
+    """What reads such an action of a version that had other data; `older` is the function from these to the present ones."""
+    old = action_class(action.__name__, older.hints[0])  # type: ignore[arg-type] # `members` has seen that it is a class
+    return Upcaster(old, partial(_renewed, action, older.function), older)
+
+
+def _renewed(action: type, function: Callable[[Any], Any], old: Any) -> Any:
+    return action(function(old.state), old.awaited, old.attempt, old.timed_out, old.children, old.delay)

@@ -1,0 +1,29 @@
+"""Schedules that a process knows are there, and as its code has them: seen to when it starts."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from fsm_core.cron import Cron, Reschedule
+
+if TYPE_CHECKING:
+    from fsm_core.postgres import PostgresStore
+    from fsm_core.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+def ensure(store: PostgresStore, registry: Registry) -> None:
+    """Start each schedule that is not there; tell one that is of the expression in the code. Any number of processes may.
+
+    Raises StoreError.
+    """
+    for machine in registry.machines():
+        if not isinstance(machine, Cron):
+            continue
+        now = store.start(machine, machine.name, machine.scheduled(datetime.now(UTC)))
+        if now.status == "live" and (now.state.cron, now.state.zone) != (machine.cron, machine.zone):
+            log.info("schedule %s: from now on %s (%s)", machine.name, machine.cron, machine.zone)
+            store.advance(machine, machine.name, Reschedule(machine.cron, machine.zone), expected_seq=now.seq)
