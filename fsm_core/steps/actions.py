@@ -1,8 +1,8 @@
-"""The actions of a `Steps` machine: one class for each step, made from its name and the class of the flow's data."""
+"""The actions of a `Steps` machine, one class for each step, and what reads those of an older version."""
 
 from __future__ import annotations
 
-from dataclasses import make_dataclass
+from dataclasses import make_dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,18 @@ def action_class(name: str, data: type) -> type:
 
 def older_action(action: type, older: Signature) -> Upcaster:
     """What reads such an action of a version that had other data; `older` is the function from these to the present ones."""
-    old = action_class(action.__name__, older.hints[0])  # type: ignore[arg-type] # `members` has seen that it is a class
+    old = action_class(action.__name__, older.hints[0])
     return Upcaster(old, partial(_renewed, action, older.function), older)
+
+
+def upcast_in(function: Callable[[Any], Any], hints: dict[str, object]) -> Callable[[Any], Any]:
+    """A function from an outcome that holds older data to one with the present ones, annotated with `hints`."""
+
+    def within(value: Any) -> Any:
+        return replace(value, state=function(value.state))
+
+    within.__annotations__ = hints
+    return within
 
 
 def _renewed(action: type, function: Callable[[Any], Any], old: Any) -> Any:

@@ -15,7 +15,7 @@ from fsm_core.errors import DefinitionError, InvalidPayload, TransitionError
 from fsm_core.machine import Machine
 from fsm_core.retry import Retry
 from fsm_core.signature import Signature, place, read
-from fsm_core.steps.actions import action_class, older_action
+from fsm_core.steps.actions import action_class, older_action, upcast_in
 from fsm_core.steps.context import StepContext
 from fsm_core.steps.outcomes import OUTCOMES, Await, Done, Gather, Next, Replay, Stop, TimedOut
 from fsm_core.steps.running import Handler, Step
@@ -150,14 +150,13 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
         """
 
         def declare(function: F) -> F:
-            signature = read(function, what="upcast", takes=1, extra=None)
-            if signature.returns is not self.data:
+            signature, state = read(function, what="upcast", takes=1, extra=None), self.data
+            if signature.returns is not state:
                 self._declared.upcaster(version, name, function)
                 return function
             for form in (Next, Replay, Await, Gather):
-                within = partial(_upcast_in, function)
-                within.__annotations__ = {"value": form[signature.hints[0]], "return": form[self.data]}  # type: ignore[attr-defined, index, name-defined] # made at run time
-                self._declared.upcaster(version, form.__name__, within)
+                hints = {"value": form[signature.hints[0]], "return": form[state]}  # type: ignore[misc, valid-type] # made at run time
+                self._declared.upcaster(version, form.__name__, upcast_in(function, hints))
             self._older[version] = signature
             return function
 
@@ -234,7 +233,8 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
             raise DefinitionError(f"{here}: there is a step of that name already")
         if name in RESERVED["action"]:
             raise DefinitionError(f"{here}: {name} is the name of a built-in; call yours something else")
-        cls = self._steps[name] = action_class(name, self.data)
+        cls = action_class(name, self.data)  # type: ignore[arg-type] # mypy takes type[S] for unhashable
+        self._steps[name] = cls
         self.actions[name] = self._declared.action_types[cls] = Member(cls)
         self.emittable = frozenset({*self.emittable, cls})
         self._tables.routes[cls] = route
@@ -264,10 +264,6 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
             unknown = set(state.signals) - {member.name for member in self.signals}
             return f"names no signal: {', '.join(sorted(unknown))}" if unknown else None
         return None
-
-
-def _upcast_in(function: Callable[[Any], Any], value: Any) -> Any:
-    return replace(value, state=function(value.state))
 
 
 def _routed(route: Route, limit_key: Callable[[Any], str] | None, action: Any) -> Route:

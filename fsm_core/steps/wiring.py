@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from fsm_core.steps.steps import AnySteps
 
-RUNNING = (Next, Replay)
+RUNNING: tuple[type, ...] = (Next, Replay)
 
 
 def wire(steps: AnySteps) -> tuple[dict[tuple[type, object], Edge], dict[type, Entry]]:
     """All edges and entries, once every step is declared."""
     runs = [member.cls for member in steps.actions.values()]
-    forms = {form: member for member in steps.events.values() for form in (member.cls,) if member.of is None}
+    by_class = {member.cls: member for member in steps.events.values() if member.of is None}
     children = [member for member in steps.events.values() if member.cls is ChildEnded]
     unborn = [member for member in steps.events.values() if (member.cls, member.of) == (Failed, Spawn)]
     failures = [member for member in steps.events.values() if member.cls is Failed and member.of is not Spawn]
-    outcomes, timed_out = [forms[cls] for cls in OUTCOMES], [forms[TimedOut]]
+    outcomes, timed_out = [by_class[cls] for cls in OUTCOMES], [by_class[TimedOut]]
     rest = (Cancel, CancelChildren)
     table: list[tuple[Callable[..., Any], Sequence[type], Sequence[Member], Sequence[type], Sequence[type]]] = [
         (moves.outcome, RUNNING, outcomes, OUTCOMES, [*runs, Spawn]),
@@ -54,5 +54,5 @@ def _entry(steps: AnySteps, function: Callable[..., Any], emits: Sequence[type])
 
 
 def _signature(function: Callable[..., Any], emits: Sequence[type]) -> Signature:
-    emitted = Union[tuple(emits)] if emits else Never  # noqa: UP007 - made at run time
+    emitted: Any = Union[tuple(emits)] if emits else Never  # noqa: UP007 - made at run time
     return Signature(function, (), True, list[emitted])  # noqa: FBT003 - a record
