@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
+import alembic.context
+import alembic.op
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -17,12 +20,12 @@ from fsm_core.postgres.failures import from_sqlalchemy
 from fsm_core.postgres.urls import engine_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
 
-_ALEMBIC = Lock()
+_ALEMBIC = RLock()
 """Alembic's `context` and `op` are one per process: two threads that migrate would take each other's."""
 
 
@@ -35,14 +38,18 @@ def location() -> Path:
     raise ConfigurationError("the migrations are missing from this installation")
 
 
-def upgrade(database_url: str, revision: str = "head", schema: str = "fsm") -> None:
-    """Bring the schema up to `revision`. Raises DatabaseUnavailable or DatabaseError; then nothing was changed."""
-    _play(database_url, schema, lambda config: command.upgrade(config, revision))
+def upgrade(database: str | Connection, revision: str = "head", schema: str = "fsm") -> None:
+    """Bring the schema up to `revision`.
+
+    database: its address; or a SQLAlchemy Connection, in whose transaction it happens, also within a migration of an Alembic
+    tree of your own: `upgrade(op.get_bind())`. Raises DatabaseUnavailable or DatabaseError; then nothing was changed.
+    """
+    _play(database, schema, lambda config: command.upgrade(config, revision))
 
 
-def downgrade(database_url: str, revision: str, schema: str = "fsm") -> None:
-    """Take the schema down to `revision` ("base": nothing is left but the version table). Raises as `upgrade`."""
-    _play(database_url, schema, lambda config: command.downgrade(config, revision))
+def downgrade(database: str | Connection, revision: str, schema: str = "fsm") -> None:
+    """Take the schema down to `revision` ("base": nothing is left but the version table). As `upgrade`."""
+    _play(database, schema, lambda config: command.downgrade(config, revision))
 
 
 def status(database_url: str, schema: str = "fsm") -> tuple[str | None, str]:
@@ -58,15 +65,34 @@ def status(database_url: str, schema: str = "fsm") -> tuple[str | None, str]:
     return found[0], needed or ""
 
 
-def _play(database_url: str, schema: str, act: Callable[[Config], None]) -> None:
+def _play(database: str | Connection, schema: str, act: Callable[[Config], None]) -> None:
     def play(connection: Connection) -> None:
         config = Config()
         config.set_main_option("script_location", str(location()).replace("%", "%%"))
         config.attributes.update(connection=connection, schema=schema)
-        with _ALEMBIC:
+        with _ALEMBIC, _apart():
             act(config)
 
-    _connected(database_url, play)
+    if isinstance(database, str):
+        _connected(database, play)
+    else:
+        with from_sqlalchemy("migrating", database.engine.url):
+            play(database)
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Alembic's `op` and `context` as they were: they are of the process, and we may be within somebody's migration."""
+    outer = [
+        proxy
+        for module in (alembic.context, alembic.op)
+        if (proxy := getattr(module, "_proxy", None)) is not None
+    ]
+    try:
+        yield
+    finally:
+        for proxy in outer:
+            proxy._install_proxy()  # noqa: SLF001 - Alembic takes its own back by name, and those of whoever is around it
 
 
 def _connected(database_url: str, act: Callable[[Connection], None]) -> None:

@@ -102,8 +102,10 @@ WRONG = [
     (("retry", "--machine", "door"), "which actions?"),
     (("retry", f"{NOBODY}.0.0", "--failed"), "not both"),
     (("actions", "--failed", "--status", "pending"), "do not go together"),
-    (("migrate", "--down", "nonsense"), "nonsense"),
-    (("migrate", "--down", "base", "--status"), "do not go together"),
+    (("migrate", "down", "nonsense"), "nonsense"),
+    (("migrate", "down"), "needs a revision"),
+    (("migrate", "status", "base"), "takes no revision"),
+    (("migrate", "sideways"), "sideways"),
 ]
 
 
@@ -242,7 +244,7 @@ def test_a_wrong_setting_is_one_line(
         ("send", "door/front", "Close"),
         ("retry", "--failed"),
         ("migrate",),
-        ("migrate", "--status", "--json"),
+        ("migrate", "status", "--json"),
     ],
 )
 @pytest.mark.parametrize(

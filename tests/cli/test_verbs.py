@@ -293,10 +293,10 @@ def test_the_tables_go_up_and_down(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", empty_database_url)
 
-    empty = fsm("migrate", "--status", "--json").json
+    empty = fsm("migrate", "status", "--json").json
     needed = empty["needed"]
     assert empty == {"schema": "fsm", "revision": None, "needed": needed, "up_to_date": False}
-    assert fsm("migrate", "--status").out == f"schema fsm is at no revision: this code needs {needed}\n"
+    assert fsm("migrate", "status").out == f"schema fsm is at no revision: this code needs {needed}\n"
     without = fsm("machines")
     assert (without.status, without.err.count("\n")) == (1, 1)
     assert "fsm migrate" in without.err
@@ -304,7 +304,7 @@ def test_the_tables_go_up_and_down(
     assert fsm("migrate") == (0, f"schema fsm is at {needed}: up to date\n", "")
     assert fsm("migrate").status == 0
     assert fsm("machines", "--json").json == []
-    assert fsm("migrate", "--down", "base", "--json").json["revision"] is None
+    assert fsm("migrate", "down", "base", "--json").json["revision"] is None
 
 
 def test_another_schema_is_asked_for_by_the_environment(fsm: Fsm, monkeypatch: pytest.MonkeyPatch) -> None:

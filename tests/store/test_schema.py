@@ -6,10 +6,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import create_engine, text
 
 from examples.door import SEVEN, Locked, door
@@ -111,6 +114,63 @@ def test_the_tables_may_be_in_another_schema(empty_database_url: str, schema: st
 
 def tables_of_metadata() -> set[str]:
     return set(tables.build("fsm").tables)
+
+
+OWN_ENV = """
+from alembic import context
+from sqlalchemy import NullPool, create_engine
+
+with create_engine(context.config.get_main_option("url"), poolclass=NullPool).begin() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+OWN_VERSION = """
+import sqlalchemy as sa
+from alembic import op
+from fsm_core.postgres import migrate
+revision, down_revision, branch_labels, depends_on = "a1", None, None, None
+
+def upgrade():
+    op.create_table("before", sa.Column("id", sa.Integer(), primary_key=True))
+    migrate.upgrade(op.get_bind())
+    op.create_table("after", sa.Column("id", sa.Integer(), primary_key=True))
+
+def downgrade():
+    op.drop_table("after")
+    migrate.downgrade(op.get_bind(), "base")
+    op.drop_table("before")
+"""
+
+
+def test_the_tables_may_come_with_a_tree_of_ones_own(
+    empty_database_url: str, database_url: str, tmp_path: Path
+) -> None:
+    """A callable for somebody else's migration: in its transaction, and its own `op` works on afterwards."""
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "env.py").write_text(OWN_ENV)
+    (tmp_path / "versions" / "a1.py").write_text(OWN_VERSION)
+    config = Config()
+    config.set_main_option("script_location", str(tmp_path))
+    config.set_main_option("url", empty_database_url.replace("%", "%%"))
+
+    command.upgrade(config, "head")
+    assert catalog(empty_database_url) == catalog(database_url)
+    assert {"before", "after"} <= tables_of(empty_database_url, "public")
+
+    command.downgrade(config, "base")
+    assert tables_of(empty_database_url) == {"schema_version"}
+    assert not {"before", "after"} & tables_of(empty_database_url, "public")
+
+
+def test_a_tree_of_ones_own_that_fails_takes_the_tables_with_it(empty_database_url: str) -> None:
+    engine = create_engine(empty_database_url)
+    with engine.connect() as connection:
+        upgrade(connection)
+        connection.rollback()
+    engine.dispose()
+    assert tables_of(empty_database_url) == set()
 
 
 def test_two_processes_may_upgrade_at_once(empty_database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,31 +13,40 @@ from workers.cli.address import BadArgument
 from workers.settings import read
 
 
+class Way(StrEnum):
+    """Where to."""
+
+    UP = "up"
+    DOWN = "down"
+    STATUS = "status"
+
+
 def migrate(
-    *,
-    down: Annotated[
-        str | None,
-        typer.Option("--down", metavar="REVISION", help="Go down to this revision; `base` leaves no table."),
+    way: Annotated[
+        Way, typer.Argument(metavar="[up|down|status]", help="Bring the tables up, take them down, or say.")
+    ] = Way.UP,
+    revision: Annotated[
+        str | None, typer.Argument(metavar="[REVISION]", help="Where to stop; `base` leaves no table.")
     ] = None,
-    status: Annotated[
-        bool, typer.Option("--status", help="Only say which revision the database has.")
-    ] = False,
+    *,
     as_json: output.AsJson = False,
 ) -> None:
-    """Bring the database's tables up to what this code needs."""
-    if down is not None and status:
-        raise BadArgument("--down and --status do not go together")
+    """Bring the database's tables up to what this code needs; or down to a revision, or say where they are."""
+    if way is Way.DOWN and revision is None:
+        raise BadArgument("down needs a revision; `base` leaves no table")
+    if way is Way.STATUS and revision is not None:
+        raise BadArgument("status takes no revision")
     settings = read()
     from alembic.util.exc import CommandError
 
     from fsm_core.postgres import migrate as migrations
 
-    if not status:
+    if way is not Way.STATUS:
         try:
-            if down is None:
-                migrations.upgrade(settings.database_url, schema=settings.schema)
+            if way is Way.UP:
+                migrations.upgrade(settings.database_url, revision or "head", settings.schema)
             else:
-                migrations.downgrade(settings.database_url, down, schema=settings.schema)
+                migrations.downgrade(settings.database_url, revision or "base", settings.schema)
         except CommandError as error:
             raise ConfigurationError(f"migrating: {error}") from error
     found, needed = migrations.status(settings.database_url, schema=settings.schema)
