@@ -73,16 +73,16 @@ class Go(Struct, frozen=True):
 
 
 Ended = ChildEnded[Ends] | Failed[Spawn]
-meant = {"waits-for-ever:Planned": "whoever plans it takes the time it takes"}
+fine = {"waits-for-ever:Planned": "whoever plans it takes the time it takes"}
 trip = Machine(
-    "trip", states=Planned | Booking | Going | Off, events=Go | Ended, final=Going | Off, accept=meant
+    "trip", states=Planned | Booking | Going | Off, events=Go | Ended, final=Going | Off, accept=fine
 )
 
 
 @trip.on
 def go(state: Planned, _event: Go, ctx: Context) -> To[Booking, Spawn]:
     legs = [Spawn(leg, f"{ctx.key}-{place}", Asking(place)) for place in state.places]
-    return Booking(Join.of(2, legs)), legs
+    return Booking(Join.of(min(2, len(legs)), legs)), legs
 
 
 @trip.on

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fsm_core.delivery.retention import Pruned, Retention
     from fsm_core.delivery.upcasting import Upcast
     from fsm_core.delivery.waiters import Span
+    from fsm_core.errors import NotFound, Refused
     from fsm_core.limits import Limit
     from fsm_core.machine import Machine
     from fsm_core.memory.drain import Drained
@@ -73,6 +74,12 @@ class AsyncMemoryStore:
         return self._store.advance(
             machine, key, event, dedup_key=dedup_key, expected_seq=expected_seq, session=session
         )
+
+    async def advance_many(
+        self, machine: Machine[S, E, A], events: Sequence[tuple[Key, E]], *, session: object = None
+    ) -> list[Snapshot[S] | Refused | NotFound]:
+        """As `MemoryStore.advance_many`."""
+        return self._store.advance_many(machine, events, session=session)
 
     async def signal(
         self,

@@ -15,6 +15,8 @@ from fsm_core.errors import (
     DefinitionError,
     MachineEnded,
     MachineNotFound,
+    NotFound,
+    Refused,
     UnsupportedConnection,
     WrongStatus,
 )
@@ -138,6 +140,21 @@ class MemoryStore:
         with self._tables.lock:
             call = Call(machine, key_text(key), event, dedup_key, expected_seq)
             return self._deciding.advance(self._row(machine.name, call.key), call)
+
+    def advance_many(
+        self, machine: Machine[S, E, A], events: Sequence[tuple[Key, E]], *, session: object = None
+    ) -> list[Snapshot[S] | Refused | NotFound]:
+        """As `PostgresStore.advance_many`."""
+        _no_session(session)
+        for _, event in events:
+            check(machine, event, None)
+        answers: list[Snapshot[S] | Refused | NotFound] = []
+        for key, event in events:
+            try:
+                answers.append(self.advance(machine, key, event))
+            except (Refused, NotFound) as refusal:
+                answers.append(refusal)
+        return answers
 
     def signal(
         self,

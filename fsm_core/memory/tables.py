@@ -189,9 +189,8 @@ class Tables:
         for action in open_:
             self.cancel(action, note)
         mine = [a for a in self.of_machine[row.id] if a.id.seq == row.seq]
-        spawns = [a.queue for a in self.of_machine[row.id] if a.name == "Spawn"]
         idx = max((a.id.idx for a in mine), default=-1) + 1
-        queue = next(iter(spawns), "default") if self.children(row.id) else None
+        queue = next((child.parent_queue for child in self.children(row.id)), None)
         left = cancelled(self.seen(row), idx, note, queue)
         row.status, row.ended_at = MachineStatus.CANCELLED, self.clock.now()
         row.updated_at, row.rev, row.change = (

@@ -10,7 +10,14 @@ from weakref import WeakKeyDictionary
 from tenacity import AsyncRetrying
 
 from fsm_core.delivery.waiters import Deadline, Span
-from fsm_core.errors import UnsupportedConnection
+from fsm_core.errors import (
+    DatabaseUnavailable,
+    Deadlock,
+    NotFound,
+    Refused,
+    SerializationConflict,
+    UnsupportedConnection,
+)
 from fsm_core.inputs import checked_place
 from fsm_core.limits import SECOND, Limit
 from fsm_core.postgres import joined
@@ -19,6 +26,7 @@ from fsm_core.postgres.base import Base, name_of
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import audit, look, operate
 from fsm_core.postgres.flows import limits as limiting
+from fsm_core.postgres.flows import many as advancing_many
 from fsm_core.postgres.flows import signal as signalling
 from fsm_core.postgres.flows import start as starting
 from fsm_core.postgres.flows.alone import Alone
@@ -128,6 +136,33 @@ class AsyncPostgresStore(Base):
             with attempt:
                 return await self._decide_own(call, partial(advancing.advance, call))
         raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
+
+    async def advance_many(
+        self,
+        machine: Machine[S, E, A],
+        events: Sequence[tuple[Key, E]],
+        *,
+        session: joined.AsyncTransaction | None = None,
+    ) -> list[Snapshot[S] | Refused | NotFound]:
+        """As `PostgresStore.advance_many`."""
+        calls = [self._call(machine, key, event, None) for key, event in events]
+        if not calls:
+            return []
+        if session is not None:
+            flow = partial(advancing_many.many_joined, calls)
+            return list(
+                await self._run(
+                    await joined.async_connection(session), flow, f"advance {len(calls)} machines"
+                )
+            )
+        async with self._own.connected(f"advance {len(calls)} machines") as connection:
+            try:
+                answers = await self._run(connection, partial(advancing_many.many, calls), "advance many")
+            except (SerializationConflict, Deadlock, DatabaseUnavailable):
+                answers = [
+                    advancing_many.Answer(call) for call in calls
+                ]  # each looks for itself whether it got in
+        return [await self._answered(answer) for answer in answers]
 
     async def signal(
         self,
@@ -349,6 +384,19 @@ class AsyncPostgresStore(Base):
             async with connection.transaction():
                 await self._run(connection, self._lock_timeout, call.what)
                 return await self._run(connection, partial(flow, locked=True), call.what)
+
+    async def _answered(self, answer: advancing_many.Answer) -> Snapshot[Any] | Refused | NotFound:
+        if answer.snapshot is not None:
+            return answer.snapshot
+        if isinstance(answer.refusal, Refused | NotFound):
+            return answer.refusal
+        try:
+            async for attempt in AsyncRetrying(**self._policy()):
+                with attempt:
+                    return await self._decide_own(answer.call, partial(advancing.advance, answer.call))
+        except (Refused, NotFound) as refusal:
+            return refusal
+        raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
 
     async def _once(
         self,

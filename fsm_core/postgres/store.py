@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tenacity import Retrying
 
 from fsm_core.delivery.waiters import Deadline, Span
-from fsm_core.errors import UnsupportedConnection
+from fsm_core.errors import (
+    DatabaseUnavailable,
+    Deadlock,
+    NotFound,
+    Refused,
+    SerializationConflict,
+    UnsupportedConnection,
+)
 from fsm_core.inputs import checked_place
 from fsm_core.limits import SECOND, Limit
 from fsm_core.postgres import joined
@@ -19,6 +26,7 @@ from fsm_core.postgres.base import Base, name_of
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import audit, look, operate
 from fsm_core.postgres.flows import limits as limiting
+from fsm_core.postgres.flows import many as advancing_many
 from fsm_core.postgres.flows import signal as signalling
 from fsm_core.postgres.flows import start as starting
 from fsm_core.postgres.flows.alone import Alone
@@ -153,6 +161,34 @@ class PostgresStore(Base):
             with attempt:
                 return self._decide_own(call, partial(advancing.advance, call))
         raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def advance_many(
+        self,
+        machine: Machine[S, E, A],
+        events: Sequence[tuple[Key, E]],
+        *,
+        session: joined.SyncTransaction | None = None,
+    ) -> list[Snapshot[S] | Refused | NotFound]:
+        """Apply many events, each on its own footing, in a few statements; a machine's own keep their order.
+
+        events: pairs of key and event. Returns for each, in the order given, the machine right after it, or why it was refused:
+        a Refused or NotFound, not raised. With `session` all of them are committed or none: the first refusal is raised.
+        Raises StoreError; then any part may be committed: what is in the log tells.
+        """
+        calls = [self._call(machine, key, event, None) for key, event in events]
+        if not calls:
+            return []
+        if session is not None:
+            flow = partial(advancing_many.many_joined, calls)
+            return list(self._run(joined.connection(session), flow, f"advance {len(calls)} machines"))
+        with self._own.connected(f"advance {len(calls)} machines") as connection:
+            try:
+                answers = self._run(connection, partial(advancing_many.many, calls), "advance many")
+            except (SerializationConflict, Deadlock, DatabaseUnavailable):
+                answers = [
+                    advancing_many.Answer(call) for call in calls
+                ]  # each looks for itself whether it got in
+        return [self._answered(answer) for answer in answers]
 
     def signal(
         self,
@@ -420,6 +456,20 @@ class PostgresStore(Base):
             with connection.transaction():
                 self._run(connection, self._lock_timeout, call.what)
                 return self._run(connection, partial(flow, locked=True), call.what)
+
+    def _answered(self, answer: advancing_many.Answer) -> Snapshot[Any] | Refused | NotFound:
+        """What became of one of many, done alone where the group could not."""
+        if answer.snapshot is not None:
+            return answer.snapshot
+        if isinstance(answer.refusal, Refused | NotFound):
+            return answer.refusal
+        try:
+            for attempt in Retrying(**self._policy()):
+                with attempt:
+                    return self._decide_own(answer.call, partial(advancing.advance, answer.call))
+        except (Refused, NotFound) as refusal:
+            return refusal
+        raise AssertionError  # pragma: no cover - Retrying returns or raises
 
     def _once(
         self,

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import AsyncRetrying, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
 
 from fsm_core.delivery.waiters import Waiters
-from fsm_core.errors import DatabaseUnavailable, PoolExhausted
+from fsm_core.errors import Busy, DatabaseUnavailable, PoolExhausted
 from fsm_core.postgres.ask import Ask, run, run_async
 from fsm_core.postgres.own import AsyncOwn, Own
 from fsm_core.postgres.statements import waiters_place
@@ -47,6 +47,9 @@ FLOOR_FIRST, FLOOR_MOST = 1.0, 5.0
 REFUSED_FIRST, REFUSED_MOST = 0.01, 0.5
 """Seconds between two tries for the lock of a machine that is just being ended; a caller's transaction may take long."""
 
+GRACE = "100ms"
+"""How long to wait for transactions that have ended a machine before they could know that somebody listens."""
+
 LINGER = 1.0
 """Seconds for which the connection is kept when nobody waits: the next one may be a moment away."""
 
@@ -69,6 +72,9 @@ class Watch:
         self._word = uuid.uuid4().hex
         self._direct = False
         self._listens = False
+        self._announced = False
+        self._quiet = False
+        """Whether all who end machines know that somebody listens. Before that, no lock of a machine says anything."""
         self._shared: set[int] = set()
         self._seen: set[UUID] = set()
         """Looked at under their lock: their end will be told. All others have to be looked at."""
@@ -79,6 +85,7 @@ class Watch:
     async def opened(self) -> None:
         """Listen, and send the word that has to come back: only then is it slept on."""
         await Ask(sql.LISTEN, {}, len)
+        await Ask(sql.GRACE_TIMEOUT, {"wait": GRACE}, len)
         backend = await Ask(sql.ECHO, {"word": self._word}, lambda rows: rows[0][0])
         # A pooler passes on what comes while it holds the server's connection for us, so the echo alone proves nothing.
         self._direct = backend == self._backend
@@ -87,7 +94,9 @@ class Watch:
         """Take and drop locks, look, wake whose machine has ended. Returns how long to sleep; None: nobody waits any more."""
         machines = self._waiters.machines()
         wanted = {waiters_place(machine) for machine in machines} if self._listens else set[int]()
-        await self._share(wanted)
+        if wanted and not self._quiet:
+            self._quiet = await self._heard()
+        await self._share(wanted if self._quiet else set())
         self._seen &= machines
         await self._look(machines - self._seen)
         if not machines:
@@ -115,6 +124,17 @@ class Watch:
         ended = {machine for text in told if (machine := _machine(text)) is not None}
         self._seen -= ended
         self._waiters.wake(ended)
+
+    async def _heard(self) -> bool:
+        """Say that somebody listens, and wait for those who could not know it. Returns whether all know it now."""
+        self._announced = self._announced or await Ask(sql.ANNOUNCE, {}, lambda rows: bool(rows[0][0]))
+        if not self._announced:
+            return False
+        try:
+            await Ask(sql.GRACE, {}, len)
+        except Busy:
+            return False  # a transaction that has ended a machine is still open
+        return True
 
     async def _share(self, wanted: set[int]) -> None:
         if gone := self._shared - wanted:

@@ -40,11 +40,6 @@ F = TypeVar("F", bound=Callable[..., object])
 
 AnySteps: TypeAlias = "Steps[Any, Any]"
 
-_ALONE: dict[str, str] = {
-    "waits-for-ever": "a wait without a timeout is the step's own decision",
-    "unhandled-failure": "a step's failure stops the machine",
-}  # fmt: skip
-
 
 class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E, object]):
     """A flow of durable steps: on completion of a step its outcome is committed before anything goes on.
@@ -91,13 +86,18 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
             version=version,
             since=since,
             queue=queue,
-            accept=_ALONE,
         )
         self.handler: Handler | None = None
         self.bundled: Effects[Any] = Effects(self, resources=resources)  # type: ignore[arg-type] # either kind
         self._steps: dict[str, type] = {}
         self._older: dict[int, Signature] = {}
         self._retry = Retry(max_attempts=max_attempts)
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, item: object) -> object:
+            """`Steps[Order]` has no signals; as of `Machine`, whose own would add actions."""
+            return super(Machine, cls).__class_getitem__(item if isinstance(item, tuple) else (item, Never))
 
     # Declaring
 
@@ -155,7 +155,7 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
                 self._declared.upcaster(version, name, function)
                 return function
             for form in (Next, Replay, Await, Gather):
-                hints = {"value": form[signature.hints[0]], "return": form[state]}  # type: ignore[misc, valid-type] # made at run time
+                hints: dict[str, object] = {"value": form[signature.hints[0]], "return": form[state]}
                 self._declared.upcaster(version, form.__name__, upcast_in(function, hints))
             self._older[version] = signature
             return function

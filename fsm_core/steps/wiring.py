@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, Union
+from typing import TYPE_CHECKING, Any, Never, TypeAlias, Union
 
 from fsm_core.edges import Edge, Entry
 from fsm_core.signature import Result, Signature
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from fsm_core.steps.steps import AnySteps
 
+Row: TypeAlias = "tuple[Callable[..., Any], Sequence[type], Sequence[Member], Sequence[type], Sequence[type]]"
+"""A move: the states and the events that it takes, the states that it gives, and the actions that it may emit."""
+
 RUNNING: tuple[type, ...] = (Next, Replay)
 
 
@@ -27,26 +30,36 @@ def wire(steps: AnySteps) -> tuple[dict[tuple[type, object], Edge], dict[type, E
     children = [member for member in steps.events.values() if member.cls is ChildEnded]
     unborn = [member for member in steps.events.values() if (member.cls, member.of) == (Failed, Spawn)]
     failures = [member for member in steps.events.values() if member.cls is Failed and member.of is not Spawn]
-    outcomes, timed_out = [by_class[cls] for cls in OUTCOMES], [by_class[TimedOut]]
-    rest = (Cancel, CancelChildren)
-    table: list[tuple[Callable[..., Any], Sequence[type], Sequence[Member], Sequence[type], Sequence[type]]] = [
-        (moves.outcome, RUNNING, outcomes, OUTCOMES, [*runs, Spawn]),
+    ends = (Cancel, CancelChildren)
+    rows: list[Row] = [
+        *(_given(state, by_class[event], runs) for state in RUNNING for event in OUTCOMES),
         (moves.lost, RUNNING, failures, [Stop], []),
         (moves.wake, [Await], steps.signals, [Next], [Cancel]),
-        (moves.overdue, [Await], timed_out, [Next], []),
-        (moves.ended, [Gather], children, [Gather, Next], rest),
-        (moves.unborn, [Gather], unborn, [Gather, Next], rest),
-        (moves.late, [Gather], timed_out, [Next], [CancelChildren]),
-    ]  # fmt: skip
-    edges: dict[tuple[type, object], Edge] = {}
-    for function, states, events, results, emits in table:
-        named = Result(
-            tuple(m for m in steps.states.values() if m.cls in results), tuple(Member(cls) for cls in emits)
-        )
-        edge = Edge(partial(function, steps), True, frozenset(results), _signature(function, emits), named)  # noqa: FBT003 - a record
-        edges.update({(state, event.key): edge for state in states for event in events})
+        (moves.overdue, [Await], [by_class[TimedOut]], [Next], []),
+        (moves.ended, [Gather], children, [Gather, Next], ends),
+        (moves.unborn, [Gather], unborn, [Gather, Next], ends),
+        (moves.late, [Gather], [by_class[TimedOut]], [Next], [CancelChildren]),
+    ]
+    edges = {(state, event.key): _edge(steps, *row) for row in rows for state in row[1] for event in row[2]}
     entries = {state: _entry(steps, moves.run, runs) for state in RUNNING}
     return edges, {**entries, **{state: _entry(steps, moves.wait, [After]) for state in (Await, Gather)}}
+
+
+def _given(state: type, event: Member, runs: Sequence[type]) -> Row:
+    """What a step gave is the next state; of the same class it says itself what is run, and so does a `Gather` of nothing."""
+    outcome = event.cls
+    emits = [Spawn] if outcome is Gather else []
+    results = [Gather, Next] if outcome is Gather else [outcome]
+    return moves.outcome, [state], [event], results, [*emits, *(runs if state in results else ())]
+
+
+def _edge(
+    steps: AnySteps, function: Callable[..., Any], _states: object, _events: object, results: Sequence[type],
+    emits: Sequence[type],
+) -> Edge:  # fmt: skip
+    members = tuple(member for member in steps.states.values() if member.cls in results)
+    named = Result(members, tuple(Member(cls) for cls in emits))
+    return Edge(partial(function, steps), True, frozenset(results), _signature(function, emits), named)  # noqa: FBT003 - a record
 
 
 def _entry(steps: AnySteps, function: Callable[..., Any], emits: Sequence[type]) -> Entry:

@@ -100,11 +100,11 @@ def test_ctrl_c_ends_it_without_a_traceback(world: PostgresWorld, database_url: 
     environ = {
         **os.environ, "DATABASE_URL": database_url, "FSM_MACHINES": "tests.cli.machines:turnstile", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    command = [sys.executable, "-m", "workers.cli.main", "wait", "turnstile/1"]
-    with subprocess.Popen(
-        command, env=environ, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:  # fmt: skip
+    # Who runs the tests may ignore the signal, and a child would inherit that.
+    script = "import signal, sys; signal.signal(2, signal.default_int_handler); import workers.cli.main as m; sys.exit(m.main())"
+    command = [sys.executable, "-c", script, "wait", "turnstile/1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environ, cwd=ROOT, text=True, **pipes) as process:
         eventually(lambda: waits_for(world, found), timeout=30, what="the command waits")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from examples import counter, life, payments
 from examples.door import SEVEN, Opened, door
-from fsm_core import Context, Failed, Machine, Rejected, advance, begin, replay
+from fsm_core import ChildEnded, Context, Failed, Machine, Rejected, Spawn, advance, begin, replay
 from fsm_core.purity import Twin, guarded
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -47,11 +47,18 @@ def sample(cls: Any) -> Any:
     return VALUES.get(get_origin(cls) or cls)
 
 
+def wrapped(kind: type, of: type) -> Any:
+    """An event that only the engine makes, of what it holds."""
+    if kind is ChildEnded:
+        return ChildEnded("leg", "7-a", sample(of))
+    return Failed(Spawn("leg", "7-a") if of is Spawn else sample(of))
+
+
 def decide_everything(machine: Machine[Any, Any, Any]) -> int:
     """Every edge, `enter`, timeout and route, each with a sample of what it takes."""
     decided = 0
     for state, key in machine.edges:
-        event = Failed(sample(key[1])) if isinstance(key, tuple) else sample(key)
+        event = wrapped(*key) if isinstance(key, tuple) else sample(key)
         with suppress(Rejected):
             advance(machine, sample(state), event, CTX)
         decided += 1
@@ -69,7 +76,7 @@ def decide_everything(machine: Machine[Any, Any, Any]) -> int:
 def test_every_function_of_an_example_is_pure(address: str, twin: Twin) -> None:
     (machine,) = [machine for machine in twin.machines if address.endswith(f":{machine.name}")]
     with guarded(twin=twin):
-        assert decide_everything(machine) > 2
+        assert decide_everything(machine) > 1
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,18 @@ def test_an_action_that_an_operator_is_retrying_stays(world: PostgresWorld) -> N
     assert [a.id.idx for a in world.store.actions()] == [1]
 
 
+def test_a_machine_whose_action_is_being_retried_is_not_forgotten(world: PostgresWorld) -> None:
+    """Its last failure stayed when it was pruned; whoever locks that row is not waited for."""
+    over(world, 7)
+    finish(world, 1, status="failed", error="{}")
+    grow_old(world, 400)
+    world.store.prune(Retention(MONTH))
+    with psycopg.connect(world.url) as connection:
+        connection.execute("SELECT 1 FROM fsm.actions FOR NO KEY UPDATE")
+        assert world.store.prune(BOTH).forgotten == 0
+    assert world.store.prune(BOTH).forgotten == 1
+
+
 def test_several_at_once_share_the_work(world: PostgresWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flows, "SLICE_MACHINES", 3)
     over(world, *range(20), days=400)
@@ -189,6 +201,7 @@ def test_no_statement_reads_a_whole_table(engine: Engine, database_url: str, gen
             sql.CUT: {"ids": ids, "bases": [2] * 500, "age": MONTH, "ended": True},
             sql.MARK: {"ids": ids},
             sql.LOCK_PRUNED: {"age": timedelta(days=900), "limit": 500},
+            sql.AT_REST: {"ids": ids},
             sql.FORGET: {"ids": ids},
             sql.LOCK_EXPIRED: {"limit": 500},
             sql.EXPIRE: {"ids": ids},

@@ -36,19 +36,20 @@ async def details(age: timedelta) -> Pruned:
 
 async def whole(age: timedelta) -> Pruned:
     """Everything of machines that ended longer ago than `age`, and whose details went before."""
-    rows: list[Row] = await Ask(sql.LOCK_PRUNED, {"age": age, "limit": SLICE_MACHINES}, list)
-    if not rows:
+    locked = await Ask(sql.LOCK_PRUNED, {"age": age, "limit": SLICE_MACHINES}, _ids)
+    ids = await Ask(sql.AT_REST, {"ids": locked}, _ids) if locked else []
+    if not ids:
         return Pruned()
-    found = await Ask(sql.FORGET, {"ids": [row[0] for row in rows]}, lambda rows: rows[0])
+    found = await Ask(sql.FORGET, {"ids": ids}, lambda rows: rows[0])
     return Pruned(events=found[0], actions=found[1], attempts=found[2], forgotten=found[3])
 
 
 async def expired() -> Pruned:
     """Held events that nobody took in time, and the machines that were not born in that time."""
-    rows: list[Row] = await Ask(sql.LOCK_EXPIRED, {"limit": SLICE_MACHINES}, list)
-    if not rows:
+    ids = await Ask(sql.LOCK_EXPIRED, {"limit": SLICE_MACHINES}, _ids)
+    if not ids:
         return Pruned()
-    held, unborn = await Ask(sql.EXPIRE, {"ids": [row[0] for row in rows]}, lambda rows: rows[0])
+    held, unborn = await Ask(sql.EXPIRE, {"ids": ids}, lambda rows: rows[0])
     return Pruned(held=held, unborn=unborn)
 
 
@@ -107,7 +108,7 @@ class Pruning:
 
     async def _page(self) -> Pruned:
         parameters = {"after": self._after, "limit": SLICE_MACHINES}
-        ids: list[UUID] = await Ask(sql.PAGE, parameters, lambda rows: [row[0] for row in rows])
+        ids = await Ask(sql.PAGE, parameters, _ids)
         found = (
             await live(self._age, ids, dry_run=self._dry_run) if ids and self._age is not None else Pruned()
         )
@@ -120,3 +121,7 @@ async def _cut(ids: list[UUID], bases: list[int | None], age: timedelta, *, ende
     parameters = {"ids": ids, "bases": bases, "age": age, "ended": ended}
     events, actions, attempts, _ = await Ask(sql.CUT, parameters, lambda rows: rows[0])
     return Pruned(events=events, actions=actions, attempts=attempts)
+
+
+def _ids(rows: list[Row]) -> list[UUID]:
+    return [row[0] for row in rows]

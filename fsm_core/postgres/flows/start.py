@@ -68,7 +68,9 @@ async def start(call: Birth, *, locked: bool, own: bool = True) -> Snapshot[Any]
     row = await Ask(sql.READ_BIRTH, address, one)
     if row is not None and row[0] is not None:
         return await _there(call, row, chosen, locked=locked, own=own)
-    at = params.utc(row[10] if row is not None else datetime.now(UTC))  # the row with the time is always there
+    at = params.utc(
+        row[10] if row is not None else datetime.now(UTC)
+    )  # the row with the time is always there
     blank = Seen(
         id=call.id, machine=machine.name, key=key, version=machine.version, status=MachineStatus.UNBORN, state_name="",
         state="", seq=0, rev=0, inbox=0, at=at, created_at=at, updated_at=at, ended_at=None,
@@ -101,7 +103,9 @@ async def _there(call: Birth, row: Row, state: object, *, locked: bool, own: boo
         await Ask(sql.LOCK_ID, {"id": row[0]}, len)
         rows: list[Row] = await Ask(sql.READ_MANY, {"ids": [row[0]]}, list)
         if not rows:
-            return await start(call, locked=locked, own=own)  # what waited has expired meanwhile, and is deleted
+            return await start(
+                call, locked=locked, own=own
+            )  # what waited has expired meanwhile, and is deleted
         row = rows[0]
         if row[4] == MachineStatus.UNBORN:
             given = {"id": row[0], "partition_key": call.partition_key, "priority": call.priority}

@@ -2,9 +2,8 @@
 
 `machines` has what reads and decides, `outbox` what a worker does to actions, `relay` what a relay does, `reads` what is
 only looked at. Placeholders in braces are the schema's: `{s}` its name, `{bell}` the advisory lock of the relay on duty,
-`{channel}` the channel that wakes it, `{waiters}` the advisory lock of those who wait for the machine `m` to end, `{ended}` the
-channel that wakes them. Advisory locks: class 0x46534D "FSM" = the bell, class 0x46534E = admission, class 0x46534D57 "FSMW" =
-waiters.
+`{channel}` the channel that wakes it, `{tell}` what tells those who wait that the machine `m` has ended (`waiting`). Advisory
+locks: class 0x46534D "FSM" = the bell, class 0x46534E = admission, class 0x46534D57 "FSMW" = waiting.
 """
 
 from __future__ import annotations
@@ -25,6 +24,17 @@ WAITERS_CLASS = int.from_bytes(b"FSMW")
 
 WAITERS_PLACES = 1024
 """How many of the server's locks all waiters together may take: its table is small, and one that is full refuses everybody."""
+
+ANYBODY, ENDING = WAITERS_PLACES, WAITERS_PLACES + 1
+"""Besides the places: the lock that everybody shares who listens, and the one that everybody shares who ends a machine."""
+
+# Share ENDING until the end is visible, and see that nobody listens: nothing to tell. Else take the machine's place, alone; if that
+# cannot be had, somebody waits there. Each CASE keeps its order: a test of ANYBODY before ENDING is shared would be too early.
+_TELL = """CASE
+         WHEN CASE WHEN pg_try_advisory_xact_lock_shared({cls}, {ending}) THEN
+              CASE WHEN pg_try_advisory_lock({cls}, {anybody}) THEN pg_advisory_unlock({cls}, {anybody}) ELSE false END ELSE false END THEN NULL
+         WHEN pg_try_advisory_xact_lock({cls}, ('x' || right(m.id::text, 8))::bit(32)::int & {mask}) THEN NULL
+         ELSE pg_notify({ended}, m.id::text) END"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,7 @@ def ended_channel(schema: str) -> str:
 
 
 def waiters_place(machine: UUID) -> int:
-    """The second half of the lock of those who wait for `machine`: its last bits, which are random. As `{waiters}` has it."""
+    """The second half of the lock of those who wait for `machine`: its last bits, which are random. As `{tell}` has it."""
     return machine.int % WAITERS_PLACES
 
 
@@ -80,10 +90,16 @@ def _render(text: LiteralString, schema: str) -> str:
             bell=sql.SQL("{}, {}").format(BELL_CLASS, lock_object(schema)),
             admission=sql.SQL("{}, {}").format(ADMISSION_CLASS, lock_object(schema)),
             channel=sql.Literal(channel(schema)),
-            waiters=sql.SQL("{}, ('x' || right(m.id::text, 8))::bit(32)::int & {}").format(
-                WAITERS_CLASS, WAITERS_PLACES - 1
+            tell=sql.SQL(_TELL).format(
+                cls=WAITERS_CLASS,
+                ending=ENDING,
+                anybody=ANYBODY,
+                mask=WAITERS_PLACES - 1,
+                ended=sql.Literal(ended_channel(schema)),
             ),
             waiters_class=WAITERS_CLASS,
+            anybody=sql.SQL("{}, {}").format(WAITERS_CLASS, ANYBODY),
+            ending=sql.SQL("{}, {}").format(WAITERS_CLASS, ENDING),
             ended=sql.Literal(ended_channel(schema)),
             ended_name=sql.Identifier(ended_channel(schema)),
         )

@@ -28,6 +28,27 @@ SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.s
 """,
 )
 
+# The same for many keys of one name; what `advance_many` reads. No lock. Index: machines_address.
+READ_KEYS = Statement(
+    "read_keys",
+    """
+SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
+       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
+  FROM unnest(%(keys)s::text[]) AS u(key) JOIN {s}.machines m ON m.fsm = %(fsm)s AND m.key = u.key
+""",
+)
+
+# Lock many machines in a caller's transaction, in the order of their ids: two callers cannot wait for each other. Waits.
+# READ_KEYS follows as a statement of its own. Index: machines_address.
+LOCK_KEYS = Statement(
+    "lock_keys",
+    """
+SELECT 1 FROM {s}.machines m WHERE m.id = ANY (ARRAY(
+  SELECT o.id FROM unnest(%(keys)s::text[]) AS u(key) JOIN {s}.machines o ON o.fsm = %(fsm)s AND o.key = u.key))
+ ORDER BY m.id FOR NO KEY UPDATE
+""",
+)
+
 # Lock one machine. Waits. READ follows as a statement of its own: this one's snapshot is older than the lock it waited for.
 LOCK = Statement("lock", "SELECT 1 FROM {s}.machines WHERE fsm = %(fsm)s AND key = %(key)s FOR NO KEY UPDATE")
 LOCK_ID = Statement("lock_id", "SELECT 1 FROM {s}.machines WHERE id = %(id)s FOR NO KEY UPDATE")
@@ -125,7 +146,7 @@ ring AS (
   SELECT CASE WHEN EXISTS (SELECT 1 FROM a WHERE run_at <= clock_timestamp() + interval '1 s')
               AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END),
 told AS (
-  SELECT CASE WHEN NOT pg_try_advisory_xact_lock({waiters}) THEN pg_notify({ended}, m.id::text) END FROM m WHERE %(ended)s)
+  SELECT {tell} FROM m WHERE %(ended)s)
 SELECT m.seq, (SELECT count(*) FROM ring), (SELECT count(*) FROM told) FROM m
 """,
 )
@@ -224,7 +245,7 @@ ring AS (
                     OR EXISTS (SELECT 1 FROM f WHERE lane IS NOT NULL OR limit_name IS NOT NULL))
               AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END),
 told AS (
-  SELECT CASE WHEN NOT pg_try_advisory_xact_lock({waiters}) THEN pg_notify({ended}, m.id::text) END FROM m WHERE m.ended)
+  SELECT {tell} FROM m WHERE m.ended)
 SELECT m.unit, (SELECT count(*) FROM ring), (SELECT count(*) FROM told) FROM m
 """,
 )
@@ -272,18 +293,17 @@ ring AS (
   SELECT CASE WHEN (EXISTS (SELECT 1 FROM a WHERE lane IS NOT NULL OR limit_name IS NOT NULL) OR EXISTS (SELECT 1 FROM n))
               AND NOT pg_try_advisory_xact_lock_shared({bell}) THEN pg_notify({channel}, '') END),
 told AS (
-  SELECT CASE WHEN NOT pg_try_advisory_xact_lock({waiters}) THEN pg_notify({ended}, m.id::text) END FROM m)
+  SELECT {tell} FROM m)
 SELECT m.id, (SELECT count(*) FROM a), (SELECT count(*) FROM ring), (SELECT count(*) FROM told) FROM m
 """,
 )
 
 # What a cancel must know: the next free place among the actions of the last event, and the queue to cancel its children by, if one still
-# lives. Under the machine's lock. Index: actions_pkey, machines_parent.
+# lives: it knows where its parent listens. Under the machine's lock. Index: actions_pkey, machines_parent.
 BEFORE_CANCEL = Statement(
     "before_cancel",
     """
 SELECT coalesce((SELECT max(idx) + 1 FROM {s}.actions WHERE machine_id = %(id)s AND seq = %(seq)s), 0),
-       CASE WHEN EXISTS (SELECT 1 FROM {s}.machines WHERE parent = %(id)s AND ended_at IS NULL)
-            THEN coalesce((SELECT queue FROM {s}.actions WHERE machine_id = %(id)s AND name = 'Spawn' LIMIT 1), 'default') END
+       (SELECT parent_queue FROM {s}.machines WHERE parent = %(id)s AND ended_at IS NULL LIMIT 1)
 """,
 )

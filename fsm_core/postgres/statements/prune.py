@@ -110,6 +110,19 @@ SELECT m.id FROM {s}.machines m
 """,
 )
 
+# Of these machines, those whose actions can all be locked, and have all finished: an operator may be retrying one. Locks them.
+# Index: actions_pkey.
+AT_REST = Statement(
+    "at_rest",
+    """
+WITH l AS MATERIALIZED (
+  SELECT a.machine_id, a.status FROM {s}.actions a WHERE a.machine_id = ANY (%(ids)s::uuid[]) FOR UPDATE SKIP LOCKED)
+SELECT u.id FROM unnest(%(ids)s::uuid[]) AS u(id)
+ WHERE (SELECT count(*) FROM {s}.actions a WHERE a.machine_id = u.id) =
+       (SELECT count(*) FROM l WHERE l.machine_id = u.id AND l.status IN ('completed', 'failed', 'cancelled'))
+""",
+)
+
 # Everything of some machines; their inbox, dedup keys and snapshots go with their rows. Index: machines_pkey, events_pkey, actions_pkey,
 # attempts_pkey.
 FORGET = Statement(

@@ -1,4 +1,4 @@
-"""What a process does that waits for the end of machines: it shares a lock per machine that it waits for, looks, and listens.
+"""What a process does that waits for the end of machines: it says so, shares a lock per machine, looks, and listens.
 
 Proof that no end is missed: docs/protocol.md, section 8. No lock on a row.
 """
@@ -9,6 +9,14 @@ LISTEN = Statement("listen", "LISTEN {ended_name}")
 
 # Does a notification reach this connection, and is its backend the one that it logged in to? Behind a pooler it is not.
 ECHO = Statement("echo", "SELECT pg_backend_pid(), pg_notify({ended}, %(word)s)")
+
+# From now on, who ends a machine finds that somebody listens. Refused for a moment where somebody tests that.
+ANNOUNCE = Statement("announce", "SELECT pg_try_advisory_lock_shared({anybody})")
+
+# Who has tested it before has ended: waits for them, for as long as lock_timeout says, while those who come later do not share
+# ENDING, because somebody waits for it, and take the place of their machine.
+GRACE_TIMEOUT = Statement("grace_timeout", "SELECT set_config('lock_timeout', %(wait)s, false)")
+GRACE = Statement("grace", "SELECT pg_advisory_lock({ending}), pg_advisory_unlock({ending})")
 
 # A transaction that ends a machine cannot take these any more, and notifies. Refused where one has, and has not committed.
 SHARE = Statement(

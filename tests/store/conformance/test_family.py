@@ -344,3 +344,14 @@ def test_who_delivers_a_message_must_know_its_target_and_nobody_else(world: Worl
     deliver(world, trip)
 
     assert world.store.get(trip, "t").state == Going(5, ("leg/t-rome",))
+
+
+def test_a_cancel_goes_by_the_queue_of_the_parent_whatever_became_of_its_rows(world: World) -> None:
+    """Rows that have finished may be pruned; the children still know where their parent listens."""
+    booked(world, "rome")
+    world.change_actions(0, queue="elsewhere")
+
+    world.store.cancel(trip, "t")
+
+    (row,) = [a for a in world.contents()["actions"] if a["name"] == "CancelChildren"]
+    assert row["queue"] == "trips"

@@ -1,0 +1,125 @@
+"""`advance_many`: many events in a few statements. One machine's events are one unit; each unit stands for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fsm_core.draft import Draft
+from fsm_core.errors import MachineNotFound, Refused, UnknownMachine
+from fsm_core.postgres import params
+from fsm_core.postgres.ask import Ask, Row
+from fsm_core.postgres.flows.advance import Call, Conflict, decided
+from fsm_core.postgres.statements import machines as sql
+from fsm_core.types import MachineStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fsm_core.types import Snapshot
+    from fsm_core.unit import Seen
+
+
+@dataclass
+class Answer:
+    """What became of one event. Neither: it is to be done alone."""
+
+    call: Call
+    snapshot: Snapshot[Any] | None = None
+    refusal: Exception | None = None
+
+
+@dataclass
+class _Group:
+    """One machine with its events, in the order given."""
+
+    row: Row
+    draft: Draft
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to write: an event, or one that is held."""
+        return bool(self.draft.unit.events or self.draft.unit.held)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it takes more than a group's statement."""
+        return self.draft.unit.alone or bool(self.draft.unit.seen.inbox and self.draft.changed)
+
+
+async def many(calls: Sequence[Call]) -> list[Answer]:
+    """Decide and write in two statements, without a lock; what a group cannot do is left to be done alone, in its order.
+
+    Raises StoreError; then any part may be committed, and each call knows that it was tried.
+    """
+    answers = [Answer(call) for call in calls]
+    groups = _decided(answers, await Ask(sql.READ_KEYS, _addresses(calls), list))
+    ready = [g for g in groups if not g.alone and g.writes]
+    for group in ready:
+        for answer in group.answers:
+            answer.call.tried_at = group.draft.unit.seen.seq + 1
+    written = await params.write_many([g.draft.unit for g in ready]) if ready else set()
+    missed = [g for position, g in enumerate(ready) if position not in written]
+    for group in (*missed, *(g for g in groups if g.alone)):
+        for answer in group.answers:
+            answer.call.tried_at, answer.snapshot, answer.refusal = None, None, None
+    return answers
+
+
+async def many_joined(calls: Sequence[Call]) -> list[Snapshot[Any]]:
+    """The same in the caller's transaction: all or nothing. Locks are taken in the order of ids.
+
+    Raises the first refusal, before anything is written.
+    """
+    await Ask(sql.LOCK_KEYS, _addresses(calls), len)
+    answers = [Answer(call) for call in calls]
+    groups = _decided(answers, await Ask(sql.READ_KEYS, _addresses(calls), list))
+    for answer in answers:
+        if answer.refusal is not None:
+            raise answer.refusal
+    ready = [g for g in groups if not g.alone and g.writes]
+    written = await params.write_many([g.draft.unit for g in ready]) if ready else set()
+    if len(written) < len(ready):
+        raise Conflict  # pragma: no cover - their rows are locked
+    for group in groups:
+        if group.alone:
+            for answer in group.answers:
+                answer.snapshot = await _one(answer.call, group.row)
+    return [answer.snapshot for answer in answers if answer.snapshot is not None]
+
+
+async def _one(call: Call, row: Row) -> Snapshot[Any]:
+    rows: list[Row] = await Ask(sql.READ, {**call.address, "dedup": None}, list)
+    return await decided(call, rows[0] if rows else row, locked=True, own=False)
+
+
+def _decided(answers: Sequence[Answer], rows: list[Row]) -> list[_Group]:
+    """Every event decided on the rows as they were read; what is refused leaves its machine's unit as it was."""
+    by_key: dict[str, Row] = {row[2]: row for row in rows if row[4] != MachineStatus.UNBORN}
+    groups: dict[str, _Group] = {}
+    for answer in answers:
+        call = answer.call
+        row = by_key.get(call.key)
+        if row is None:
+            answer.refusal = MachineNotFound(call.machine.name, call.key)
+            continue
+        try:
+            if call.key not in groups:
+                groups[call.key] = _Group(row, _draft(call, params.seen(row)))
+            group = groups[call.key]
+            group.answers.append(answer)
+            group.draft.apply(call.event, call.source, call_id=call.id)
+            answer.snapshot = group.draft.snapshot
+            group.draft.follow()
+        except (Refused, UnknownMachine) as refusal:
+            answer.refusal = refusal
+    return list(groups.values())
+
+
+def _draft(call: Call, seen: Seen) -> Draft:
+    return Draft(call.registry.reader(seen.machine, seen.version), seen, call.limits)
+
+
+def _addresses(calls: Sequence[Call]) -> dict[str, object]:
+    return {"fsm": calls[0].machine.name, "keys": sorted({call.key for call in calls})}
