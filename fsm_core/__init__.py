@@ -11,10 +11,10 @@ from fsm_core.effects import Attempt, Effects, NotDone
 from fsm_core.errors import FsmError, Permanent, Rejected, UnhandledEvent
 from fsm_core.join import Join
 from fsm_core.machine import Machine
+from fsm_core.records import ActionRecord, HistoryEntry, Snapshot
 from fsm_core.retry import Retry
 from fsm_core.types import (
     ActionId,
-    ActionRecord,
     ActionStatus,
     After,
     At,
@@ -24,12 +24,10 @@ from fsm_core.types import (
     ChildEnded,
     Decision,
     Failed,
-    HistoryEntry,
     Key,
     MachineStatus,
     Route,
     Send,
-    Snapshot,
     Spawn,
     Timeout,
     To,

@@ -13,19 +13,9 @@ from fsm_core.context import Context
 from fsm_core.decide import begin
 from fsm_core.errors import ChildExists, TransitionError
 from fsm_core.payload import DEFAULT_LIMITS, Limits
+from fsm_core.records import Snapshot
 from fsm_core.rows import Moment, Origin, cancel_children, state_timer, text, told, written
-from fsm_core.types import (
-    MAX_KEY,
-    ActionId,
-    At,
-    Change,
-    ChildEnded,
-    Failed,
-    MachineStatus,
-    Snapshot,
-    Spawn,
-    key_text,
-)
+from fsm_core.types import MAX_KEY, ActionId, At, Change, ChildEnded, Failed, MachineStatus, Spawn, key_text
 from fsm_core.unit import Birth, Seen, Unit
 
 if TYPE_CHECKING:

@@ -77,8 +77,9 @@ def read_input(machine: Machine[Any, Any, Any], role: str, name: str, text: str 
     """As `decode_named`, for text from outside: also refuses duplicate and unknown keys, and all that `parse` refuses."""
     tree = parse(text, f"{role} {name}")
     known: dict[str, Member] = getattr(machine, f"{role}s")
-    if name not in known or not known[name].from_outside:
-        raise UnknownType(machine.name, role, name, tuple(n for n, m in known.items() if m.from_outside))
+    allowed = tuple(n for n, member in known.items() if role != "event" or member.from_outside)
+    if name not in allowed:
+        raise UnknownType(machine.name, role, name, allowed)
     unknown = set(tree) - set(field_names(known[name].cls))
     if unknown:
         raise InvalidPayload(f"{role} {name} has no field {', '.join(sorted(unknown)):.{SHOWN}}")

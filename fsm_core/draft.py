@@ -11,8 +11,9 @@ from fsm_core.decide import advance
 from fsm_core.errors import ChildExists, InboxFull, MachineEnded, Rejected, UnhandledEvent
 from fsm_core.inputs import Dedup
 from fsm_core.payload import DEFAULT_LIMITS, Limits
+from fsm_core.records import Snapshot
 from fsm_core.rows import STATE_TIMER, Moment, Written, state_timer, written
-from fsm_core.types import ENGINE_EVENTS, ActionId, Change, Failed, Snapshot, Spawn
+from fsm_core.types import ENGINE_EVENTS, ActionId, Change, Failed, Spawn
 from fsm_core.unit import Birth, Ending, Held, NewEvent, Rebased, Seen, Unit
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fsm_core.types import Snapshot
+    from fsm_core.records import Snapshot
 
 
 class FsmError(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, Union
@@ -306,92 +306,6 @@ class ActionId(NamedTuple):
         """The id written as `text`. Raises ValueError if it is none."""
         machine, seq, idx = text.split(".")
         return cls(UUID(machine), int(seq), int(idx))
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot(Generic[S_co]):
-    """A machine as it was right after an event: the answer of `start`, `advance` and `get`.
-
-    `seq` counts its events (0 is its birth). `duplicate`: this call changed nothing, because its key or dedup key had
-    come before; `seq` is then the one that the first call got. `held`: the event waits in the inbox for an edge.
-    """
-
-    machine: str
-    key: str
-    id: UUID
-    version: int
-    state: S_co
-    seq: int
-    status: MachineStatus
-    created_at: datetime
-    updated_at: datetime
-    ended_at: datetime | None = None
-    duplicate: bool = False
-    held: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MachineRecord:
-    """A machine as its row has it; `state` is its JSON object. For tools that do not know its classes."""
-
-    machine: str
-    key: str
-    id: UUID
-    version: int
-    status: MachineStatus
-    state_name: str
-    state: dict[str, object]
-    seq: int
-    held: int
-    created_at: datetime
-    updated_at: datetime
-    ended_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """One start of an effect. `outcome` is None while it runs."""
-
-    number: int
-    outcome: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ActionRecord:
-    """One action as the store knows it. `payload` is its JSON object."""
-
-    id: ActionId
-    name: str
-    payload: dict[str, object]
-    status: ActionStatus
-    tracked: bool
-    queue: str
-    attempt: int
-    created_at: datetime
-    run_at: datetime
-    finished_at: datetime | None
-    error: str | None
-    note: str | None
-    attempts: tuple[AttemptRecord, ...] = ()
-    machine: str = ""
-    key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One event of a machine's log with the actions that it caused. seq 0 is the birth: its payload is the initial state."""
-
-    seq: int
-    name: str
-    payload: dict[str, object]
-    outcome: str
-    source: str
-    occurred_at: datetime
-    reason: str | None = None
-    actions: tuple[ActionRecord, ...] = field(default=())
 
 
 def key_text(key: Key) -> str:

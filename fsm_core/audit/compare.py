@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from fsm_core.audit.log import Log
     from fsm_core.audit.replaying import Reader
+    from fsm_core.records import Snapshot
     from fsm_core.registry import AnyMachine
-    from fsm_core.types import Snapshot
 
 S = TypeVar("S")
 

@@ -12,12 +12,13 @@ from fsm_core.decide import advance, begin
 from fsm_core.draft import Draft
 from fsm_core.errors import EventNotFound, Rejected, ReplayFailed
 from fsm_core.payload import Limits
-from fsm_core.types import Decision, MachineStatus, Snapshot
+from fsm_core.types import Decision, MachineStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fsm_core.audit.log import Base, Entry, Log
+    from fsm_core.records import Snapshot
     from fsm_core.registry import AnyMachine
     from fsm_core.unit import Seen, Unit
 

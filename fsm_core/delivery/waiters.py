@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from uuid import UUID
 
-    from fsm_core.types import Snapshot
+    from fsm_core.records import Snapshot
 
 S = TypeVar("S")
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from fsm_core.machine import Machine
     from fsm_core.memory.drain import Drained
     from fsm_core.memory.store import MemoryStore
-    from fsm_core.records import Receipt
+    from fsm_core.records import ActionRecord, HistoryEntry, MachineRecord, Receipt, Snapshot
     from fsm_core.registry import AnyMachine
-    from fsm_core.types import ActionId, ActionRecord, Decision, HistoryEntry, Key, MachineRecord, Snapshot
+    from fsm_core.types import ActionId, Decision, Key
 
 S = TypeVar("S")
 E = TypeVar("E")

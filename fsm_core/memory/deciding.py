@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from fsm_core.memory.tables import DedupRow, MachineRow, Tables
     from fsm_core.payload import Limits
+    from fsm_core.records import Snapshot
     from fsm_core.registry import AnyMachine, Registry
-    from fsm_core.types import Snapshot
 
 NAMESPACE = UUID("5e4f5d0e-7b5c-4d1e-9b62-6f736d656d6f")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fsm_core.types import ActionRecord, ActionStatus, AttemptRecord, HistoryEntry, MachineRecord
+from fsm_core.records import ActionRecord, AttemptRecord, HistoryEntry, MachineRecord
+from fsm_core.types import ActionStatus
 
 if TYPE_CHECKING:
     from fsm_core.memory.tables import ActionRow, MachineRow, Tables

@@ -1,6 +1,6 @@
 """The store on PostgreSQL: tables, statements, transactions."""
 
-from fsm_core.postgres.aio import AsyncPostgresStore
-from fsm_core.postgres.store import PostgresStore
+from fsm_core.postgres.aio.store import AsyncPostgresStore
+from fsm_core.postgres.sync.store import PostgresStore
 
 __all__ = ["AsyncPostgresStore", "PostgresStore"]

@@ -10,8 +10,9 @@ import msgspec
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import family
 from fsm_core.postgres.statements import machines as sql
+from fsm_core.records import ActionRecord, AttemptRecord
 from fsm_core.rows import STATE_TIMER
-from fsm_core.types import ActionId, ActionRecord, ActionStatus, AttemptRecord, MachineStatus
+from fsm_core.types import ActionId, ActionStatus, MachineStatus
 from fsm_core.unit import Held, Seen, Unit
 
 if TYPE_CHECKING:

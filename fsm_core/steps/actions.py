@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from fsm_core.edges import Upcaster
-from fsm_core.steps.outcomes import Child, Received
+from fsm_core.steps.outcomes import HOLDING, Child, Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +32,19 @@ def older_action(action: type, older: Signature) -> Upcaster:
     return Upcaster(old, partial(_renewed, action, older.function), older)
 
 
-def upcast_in(function: Callable[[Any], Any], hints: dict[str, object]) -> Callable[[Any], Any]:
+def older_outcome(name: str, older: Signature) -> Upcaster | None:
+    """The same of an outcome, if it is one that holds data."""
+    form: Any = next((form for form in HOLDING if form.__name__ == name), None)
+    return None if form is None else Upcaster(form[older.hints[0]], upcast_in(older.function), older)
+
+
+def upcast_in(function: Callable[[Any], Any], hints: dict[str, object] | None = None) -> Callable[[Any], Any]:
     """A function from an outcome that holds older data to one with the present ones, annotated with `hints`."""
 
     def within(value: Any) -> Any:
         return replace(value, state=function(value.state))
 
-    within.__annotations__ = hints
+    within.__annotations__ = hints or {}
     return within
 
 

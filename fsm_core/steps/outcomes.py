@@ -184,7 +184,10 @@ class TimedOut(Internal):
     """The engine's: an `Await` or a `Gather` has waited for long enough."""
 
 
-OUTCOMES = (Next, Replay, Await, Gather, Done, Stop)
+HOLDING = (Next, Replay, Await, Gather)
+"""The outcomes that hold the flow's data."""
+
+OUTCOMES = (*HOLDING, Done, Stop)
 
 
 def step_name(step: object) -> str:

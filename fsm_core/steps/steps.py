@@ -15,9 +15,9 @@ from fsm_core.errors import DefinitionError, InvalidPayload, TransitionError
 from fsm_core.machine import Machine
 from fsm_core.retry import Retry
 from fsm_core.signature import Signature, place, read
-from fsm_core.steps.actions import action_class, older_action, upcast_in
+from fsm_core.steps.actions import action_class, older_action, older_outcome, upcast_in
 from fsm_core.steps.context import StepContext
-from fsm_core.steps.outcomes import OUTCOMES, Await, Done, Gather, Next, Replay, Stop, TimedOut
+from fsm_core.steps.outcomes import HOLDING, OUTCOMES, Await, Done, Gather, Next, Replay, Stop, TimedOut
 from fsm_core.steps.running import Handler, Step
 from fsm_core.steps.wiring import wire
 from fsm_core.types import ChildEnded, Failed, MachineStatus, Route, Spawn
@@ -146,17 +146,18 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
     def upcast(self, version: int, name: str) -> Callable[[F], F]:
         """As of any machine. One for the flow's data, `(old: OldOrder) -> Order`, holds wherever these data stand.
 
-        name: of the state, signal or step that it is for; of data, that of their class then.
+        name: of the outcome or the signal that it is for; of data, that of their class then. One for an outcome,
+        `(old: Next[OldOrder]) -> Next[Order]`, comes before that of the data. Raises DefinitionError.
         """
 
         def declare(function: F) -> F:
-            signature, state = read(function, what="upcast", takes=1, extra=None), self.data
-            if signature.returns is not state:
+            signature, data = read(function, what="upcast", takes=1, extra=None), self.data
+            if signature.returns is not data:
                 self._declared.upcaster(version, name, function)
                 return function
-            for form in (Next, Replay, Await, Gather):
-                hints: dict[str, object] = {"value": form[signature.hints[0]], "return": form[state]}
-                self._declared.upcaster(version, form.__name__, upcast_in(function, hints))
+            hints: dict[str, object] = {"value": Next[signature.hints[0]], "return": Next[data]}  # type: ignore[name-defined, valid-type] # made at run time
+            # Filed under the data's own name, for the checks; it is looked up in `_older`.
+            self._declared.upcaster(version, data.__name__, upcast_in(function, hints))
             self._older[version] = signature
             return function
 
@@ -191,7 +192,7 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
     def state_name(self, state: object) -> str:
         """As of any machine; also Raises InvalidPayload: the state names what is not declared, or holds other data."""
         name = super().state_name(state)
-        if isinstance(state, Next | Replay | Await | Gather) and (wrong := self._wrong(state)) is not None:
+        if isinstance(state, HOLDING) and (wrong := self._wrong(state)) is not None:
             raise InvalidPayload(f"steps {self.name!r}: {name} {wrong}")
         return name
 
@@ -201,8 +202,11 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
         if found is None and role == "event":
             found = super().upcaster(version, "state", name)
         older = self._older.get(version)
-        if found is None and role == "action" and name in self._steps and older is not None:
-            found = older_action(self._steps[name], older)
+        if found is None and older is not None:
+            found = (
+                older_action(self._steps[name], older) if role == "action" and name in self._steps else None
+            )
+            found = older_outcome(name, older) if role != "action" else found
         return found
 
     def ended_as(self, state: object) -> MachineStatus:

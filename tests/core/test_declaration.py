@@ -101,7 +101,9 @@ def test_a_state_is_entered_by_one_function() -> None:
     def first(state: Idle | Busy) -> list[Ring]:
         return []
 
-    with pytest.raises(DefinitionError, match=r"second .*state Busy has an enter function already: .*first \("):
+    with pytest.raises(
+        DefinitionError, match=r"second .*state Busy has an enter function already: .*first \("
+    ):
 
         @m.enter
         def second(state: Busy) -> list[Ring]:

@@ -22,3 +22,10 @@ def open_world(request: pytest.FixtureRequest) -> Callable[..., AbstractContextM
 def world(open_world: Callable[..., AbstractContextManager[World]]) -> Iterator[World]:
     with ExitStack() as stack:
         yield stack.enter_context(open_world())
+
+
+@pytest.fixture
+def later(open_world: Callable[..., AbstractContextManager[World]]) -> Iterator[World]:
+    """The same rows, as a process has them that knows other code."""
+    with ExitStack() as stack:
+        yield stack.enter_context(open_world())

@@ -238,7 +238,6 @@ def test_a_flow_may_gather_itself_and_they_in_turn(world: World) -> None:
 
 def test_a_key_that_would_grow_too_long_is_made_of_the_id(world: World) -> None:
     key = "k" * 255
-    world.store.start(trip, key, Next(plan, Trip()))
     lone = Steps("lone", state=Trip, children=[leg])
 
     @lone.step

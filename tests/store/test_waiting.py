@@ -93,7 +93,8 @@ def outcomes(url: str, store: PostgresStore, *, first: bool) -> dict[tuple[str, 
         with waiters.waiting(other), psycopg.connect(url) as ending:
             waiter = Waiter(url, waiters, ready=not first)
             with waiters.waiting(machine) as end:
-                found[tuple(ordered(waiter, store, f"mine {place}", ending, order))] = learned(waiter, end)
+                said = tuple(ordered(waiter, store, f"mine {place}", ending, order))
+                found[said] = learned(waiter, end)
             waiter.close()
     return found
 
@@ -208,8 +209,8 @@ def test_a_connection_that_is_killed_loses_no_end(world: PostgresWorld) -> None:
     waiter = begun(world, orders, 7)
 
     killed = world.sql(
-        "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.mode = 'ShareLock'"
-        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) l"
     )
     world.store.advance(orders, 7, Drop())
 
@@ -344,6 +345,9 @@ async def test_a_task_that_is_cancelled_waits_no_more(database_url: str) -> None
     found = (await store.start(orders, 7, New(1))).id
     first, second = (asyncio.create_task(store.wait(orders, 7, 60)) for _ in range(2))
     await all_wait(store, database_url, found)
+    (listener,) = store._listeners.values()
+    both = partial(eventually, lambda: len(listener._waiters._of.get(found, ())) == 2, what="both wait")
+    await asyncio.to_thread(both)
 
     first.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -25,7 +25,21 @@ from tests.typing.shop import (
 )
 from typing_extensions import assert_never
 
-from fsm_core import Attempt, Change, ChildEnded, Context, Effects, Failed, Machine, Send, Spawn, To, advance, begin, replay
+from fsm_core import (
+    Attempt,
+    Change,
+    ChildEnded,
+    Context,
+    Effects,
+    Failed,
+    Machine,
+    Send,
+    Spawn,
+    To,
+    advance,
+    begin,
+    replay,
+)
 from fsm_core.postgres import AsyncPostgresStore, PostgresStore
 
 

@@ -169,7 +169,9 @@ def declarations() -> None:
 
 
 Parent = Off | Paid
-parent = Machine("parent", states=Parent, events=Press | ChildEnded[Paid | Declined] | Failed[Spawn], initial=Off())
+parent = Machine(
+    "parent", states=Parent, events=Press | ChildEnded[Paid | Declined] | Failed[Spawn], initial=Off()
+)
 
 
 @parent.on

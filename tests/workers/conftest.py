@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from fsm_core.postgres import PostgresStore
-from fsm_core.types import ActionRecord
+from fsm_core.records import ActionRecord
 from tests.waiting import eventually
 from tests.workers.jobs import jobs
 from workers.dev.supervise import Command, Supervisor

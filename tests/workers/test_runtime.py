@@ -17,7 +17,6 @@ from fsm_core.registry import Registry
 from fsm_core.types import ActionId
 from tests.waiting import eventually
 from tests.workers.jobs import Do, effects, jobs, notes
-from workers import effect as effect_module
 from workers.runtime import Runtime
 from workers.settings import Settings
 
@@ -89,7 +88,7 @@ def test_an_action_that_cannot_even_be_read_goes_back(
     def broken(*_: object) -> NoReturn:
         raise ZeroDivisionError("in a payload class")
 
-    monkeypatch.setattr(effect_module, "decode_named", broken)
+    monkeypatch.setattr("fsm_core.delivery.attempt.decode_named", broken)
     store, ticket, ids = published(engine, "one", "two")
     runtime = make(Registry([effects]))
 
@@ -113,7 +112,7 @@ def test_a_kept_outcome_of_an_unknown_machine_goes_back(engine: Engine, make: Ma
     assert runtime._finisher.flush(5)
     (action,) = store.actions()
     assert (action.status, action.attempt) == (ActionStatus.PENDING, 0)
-    assert "no worker here can run it" in str(action.note)
+    assert "no worker here can apply it" in str(action.note)
 
 
 def test_a_claim_that_breaks_gives_its_slots_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

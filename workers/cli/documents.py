@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from fsm_core.check import Finding
 from fsm_core.codec import encode
-from fsm_core.types import ActionRecord, AttemptRecord, HistoryEntry, MachineRecord, Snapshot
+from fsm_core.records import ActionRecord, AttemptRecord, HistoryEntry, MachineRecord, Receipt, Snapshot
 
 Document: TypeAlias = dict[str, object]
 
@@ -47,6 +47,19 @@ def snapshot(now: Snapshot[Any]) -> Document:
         "created_at": iso(now.created_at),
         "updated_at": iso(now.updated_at),
         "ended_at": iso(now.ended_at),
+    }
+
+
+def receipt(taken: Receipt) -> Document:
+    """The answer of `signal`; `seq` is null while it waits."""
+    return {
+        "machine": taken.machine,
+        "key": taken.key,
+        "id": str(taken.id),
+        "seq": taken.seq,
+        "held": taken.held,
+        "duplicate": taken.duplicate,
+        "unborn": taken.unborn,
     }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fsm_core.check import Finding
-from fsm_core.types import ActionRecord, AttemptRecord, HistoryEntry, MachineRecord
+from fsm_core.records import ActionRecord, AttemptRecord, HistoryEntry, MachineRecord
 from workers.cli import documents
 
 if TYPE_CHECKING:

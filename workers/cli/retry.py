@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fsm_core.errors import WrongStatus
-from fsm_core.types import ActionId, ActionRecord, ActionStatus
+from fsm_core.records import ActionRecord
+from fsm_core.types import ActionId, ActionStatus
 from workers.cli import output
 from workers.cli.actions import ActionName, KeyName, QueueName
 from workers.cli.address import BadArgument, action_id

@@ -25,8 +25,8 @@ from workers.cli.start import described
 
 if TYPE_CHECKING:
     from fsm_core.postgres import PostgresStore
+    from fsm_core.records import Snapshot
     from fsm_core.registry import AnyMachine
-    from fsm_core.types import Snapshot
 _HELD = " (held until it can be taken)"
 _DUPLICATE = " (a duplicate; nothing changed)"
 _NOTES = {(False, False): "", (False, True): _HELD, (True, False): _DUPLICATE, (True, True): _DUPLICATE}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from fsm_core.births import Address
     from fsm_core.payload import Limits
+    from fsm_core.records import Snapshot
     from fsm_core.registry import AnyMachine, Registry
-    from fsm_core.types import Snapshot
     from fsm_core.unit import Seen, Unit
 
 

@@ -14,7 +14,7 @@ from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.flows.look import find, find_born
 from fsm_core.postgres.statements import audit as sql
 from fsm_core.postgres.statements import machines
-from fsm_core.types import ActionId, ActionStatus, Decision, Snapshot
+from fsm_core.types import ActionId, ActionStatus, Decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fsm_core.payload import Limits
     from fsm_core.postgres.statements import Statement
+    from fsm_core.records import Snapshot
     from fsm_core.registry import Registry
     from fsm_core.unit import Seen
 

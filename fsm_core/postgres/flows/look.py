@@ -14,15 +14,8 @@ from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import reads
-from fsm_core.types import (
-    ActionId,
-    ActionRecord,
-    AttemptRecord,
-    HistoryEntry,
-    MachineRecord,
-    MachineStatus,
-    Snapshot,
-)
+from fsm_core.records import ActionRecord, AttemptRecord, HistoryEntry, MachineRecord, Snapshot
+from fsm_core.types import ActionId, MachineStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

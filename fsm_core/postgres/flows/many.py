@@ -16,7 +16,7 @@ from fsm_core.types import MachineStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsm_core.types import Snapshot
+    from fsm_core.records import Snapshot
     from fsm_core.unit import Seen
 
 

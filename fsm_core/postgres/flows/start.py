@@ -18,12 +18,13 @@ from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.flows.alone import Alone, alone
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import signals
-from fsm_core.types import MachineStatus, Snapshot
+from fsm_core.types import MachineStatus
 from fsm_core.unit import Seen
 
 if TYPE_CHECKING:
     from fsm_core.births import Address
     from fsm_core.payload import Limits
+    from fsm_core.records import Snapshot
     from fsm_core.registry import AnyMachine, Registry
     from fsm_core.unit import Unit
 

@@ -16,7 +16,7 @@ from fsm_core.limits import Limit
 from fsm_core.memory.outbox import MemoryOutbox
 from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.urls import engine_url
-from fsm_core.types import ActionRecord
+from fsm_core.records import ActionRecord
 from tests.delivery.calls import Make, calls
 from tests.store.conformance.conftest import MakeWorld
 from tests.store.limited import nursery, toddler

@@ -1,0 +1,118 @@
+"""Doing, asynchronously."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from tenacity import AsyncRetrying
+
+from fsm_core.errors import (
+    NotFound,
+    Refused,
+    UnsupportedConnection,
+)
+from fsm_core.postgres import joined
+from fsm_core.postgres.ask import Ask, run_async
+from fsm_core.postgres.base import Base
+from fsm_core.postgres.flows import advance as advancing
+from fsm_core.postgres.flows import many as advancing_many
+from fsm_core.postgres.own import AsyncOwn
+from fsm_core.postgres.sync.doing import LOCK_TIMEOUT
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterable
+    from datetime import timedelta
+
+    import psycopg
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from fsm_core.payload import Limits
+    from fsm_core.postgres.waiting import AsyncListener
+    from fsm_core.records import Snapshot
+    from fsm_core.registry import AnyEffects, AnyMachine
+
+S = TypeVar("S")
+E = TypeVar("E")
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class AsyncDoing(Base):
+    """How the verbs are done: on our own connections or on the caller's, once or again."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        machines: Iterable[AnyMachine | AnyEffects] = (),
+        schema: str = "fsm",
+        limits: Limits | None = None,
+        lock_timeout: timedelta = LOCK_TIMEOUT,
+    ) -> None:
+        if not engine.dialect.is_async or engine.dialect.driver != "psycopg":
+            raise UnsupportedConnection(
+                "AsyncPostgresStore takes an AsyncEngine on postgresql+psycopg:// (psycopg 3)"
+            )
+        super().__init__(
+            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout
+        )
+        self._engine = engine
+        self._own = AsyncOwn(engine)
+        self._listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncListener] = WeakKeyDictionary()
+
+    async def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
+        async with self._own.connected(call.what) as connection:
+            if call.tried_at is None and not self._is_hot(call):
+                try:
+                    return await self._run(connection, partial(flow, locked=False), call.what)
+                except advancing.Conflict:
+                    call.tried_at = None
+                    self._heat(call)
+            async with connection.transaction():
+                await self._run(connection, self._lock_timeout, call.what)
+                return await self._run(connection, partial(flow, locked=True), call.what)
+
+    async def _answered(self, answer: advancing_many.Answer) -> Snapshot[Any] | Refused | NotFound:
+        if answer.snapshot is not None:
+            return answer.snapshot
+        if isinstance(answer.refusal, Refused | NotFound):
+            return answer.refusal
+        try:
+            async for attempt in AsyncRetrying(**self._policy()):
+                with attempt:
+                    return await self._decide_own(answer.call, partial(advancing.advance, answer.call))
+        except (Refused, NotFound) as refusal:
+            return refusal
+        raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
+
+    async def _once(
+        self,
+        what: str,
+        flow: Callable[[], Coroutine[Ask[Any], Any, T]],
+        session: joined.AsyncTransaction | None = None,
+        *,
+        opening: Callable[[], Coroutine[Ask[Any], Any, None]] | None = None,
+    ) -> T:
+        if session is not None:
+            return await self._run(await joined.async_connection(session), flow, what)
+        async for attempt in AsyncRetrying(**self._policy()):
+            with attempt:
+                async with self._own.connected(what) as connection:
+                    if opening is None:
+                        return await self._run(connection, flow, what)
+                    async with connection.transaction():
+                        await self._run(connection, opening, what)
+                        return await self._run(connection, flow, what)
+        raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
+
+    async def _run(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        flow: Callable[[], Coroutine[Ask[Any], Any, T]],
+        what: str,
+    ) -> T:
+        with self._told(what):
+            return await run_async(connection, self.schema, flow())

@@ -1,0 +1,121 @@
+"""Doing, synchronously."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tenacity import Retrying
+
+from fsm_core.errors import (
+    NotFound,
+    Refused,
+    UnsupportedConnection,
+)
+from fsm_core.postgres import joined
+from fsm_core.postgres.ask import Ask, run
+from fsm_core.postgres.base import Base
+from fsm_core.postgres.flows import advance as advancing
+from fsm_core.postgres.flows import many as advancing_many
+from fsm_core.postgres.own import Own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    import psycopg
+    from sqlalchemy import Engine
+
+    from fsm_core.payload import Limits
+    from fsm_core.postgres.waiting import Listener
+    from fsm_core.records import Snapshot
+    from fsm_core.registry import AnyEffects, AnyMachine
+
+S = TypeVar("S")
+E = TypeVar("E")
+A = TypeVar("A")
+T = TypeVar("T")
+
+LOCK_TIMEOUT = timedelta(seconds=10)
+
+
+class Doing(Base):
+    """How the verbs are done: on our own connections or on the caller's, once or again."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        machines: Iterable[AnyMachine | AnyEffects] = (),
+        schema: str = "fsm",
+        limits: Limits | None = None,
+        lock_timeout: timedelta = LOCK_TIMEOUT,
+    ) -> None:
+        if engine.dialect.driver != "psycopg" or engine.dialect.is_async:
+            raise UnsupportedConnection(
+                f"the engine's driver is {engine.dialect.driver}; create it with postgresql+psycopg:// (psycopg 3)"
+            )
+        super().__init__(
+            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout
+        )
+        self._engine = engine
+        self._own = Own(engine)
+        self._listeners: dict[int, Listener] = {}
+
+    def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
+        """In a transaction of our own: optimistic in autocommit, then under the lock. Raises Conflict only if both missed."""
+        with self._own.connected(call.what) as connection:
+            if call.tried_at is None and not self._is_hot(call):
+                try:
+                    return self._run(connection, partial(flow, locked=False), call.what)
+                except advancing.Conflict:
+                    call.tried_at = (
+                        None  # the guard missed: nothing was written, there is nothing to look for
+                    )
+                    self._heat(call)
+            with connection.transaction():
+                self._run(connection, self._lock_timeout, call.what)
+                return self._run(connection, partial(flow, locked=True), call.what)
+
+    def _answered(self, answer: advancing_many.Answer) -> Snapshot[Any] | Refused | NotFound:
+        """What became of one of many, done alone where the group could not."""
+        if answer.snapshot is not None:
+            return answer.snapshot
+        if isinstance(answer.refusal, Refused | NotFound):
+            return answer.refusal
+        try:
+            for attempt in Retrying(**self._policy()):
+                with attempt:
+                    return self._decide_own(answer.call, partial(advancing.advance, answer.call))
+        except (Refused, NotFound) as refusal:
+            return refusal
+        raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def _once(
+        self,
+        what: str,
+        flow: Callable[[], Coroutine[Ask[Any], Any, T]],
+        session: joined.SyncTransaction | None = None,
+        *,
+        opening: Callable[[], Coroutine[Ask[Any], Any, None]] | None = None,
+    ) -> T:
+        """Run a flow that may be run again: on the caller's connection, or on our own with retries.
+
+        opening: what comes first in a transaction of its own; None: there is none, and each statement is by itself.
+        """
+        if session is not None:
+            return self._run(joined.connection(session), flow, what)
+        for attempt in Retrying(**self._policy()):
+            with attempt, self._own.connected(what) as connection:
+                if opening is None:
+                    return self._run(connection, flow, what)
+                with connection.transaction():
+                    self._run(connection, opening, what)
+                    return self._run(connection, flow, what)
+        raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def _run(
+        self, connection: psycopg.Connection[Any], flow: Callable[[], Coroutine[Ask[Any], Any, T]], what: str
+    ) -> T:
+        with self._told(what):
+            return run(connection, self.schema, flow())
