@@ -92,6 +92,15 @@ class Bell:
         return bool(row and row[0])
 
     def _echo(self) -> bool:
+        """Whether this connection hears, and has its server process for itself.
+
+        An echo alone proves nothing: a pooler in transaction mode passes on what comes while the process is lent to us. A pooler
+        tells a client a process id of its own making, so the server's own answer gives it away.
+        """
         word = uuid.uuid4().hex
-        self._connection.execute("SELECT pg_notify(%s, %s)", (channel(self._schema), word))
+        told = self._connection.execute(
+            "SELECT pg_backend_pid(), pg_notify(%s, %s)", (channel(self._schema), word)
+        ).fetchone()
+        if told is None or told[0] != self._connection.info.backend_pid:
+            return False
         return any(note.payload == word for note in self._connection.notifies(timeout=1, stop_after=1))

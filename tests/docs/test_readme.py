@@ -255,7 +255,10 @@ def test_every_fsm_command_in_the_documents_exists() -> None:
         if verb not in verbs:
             wrong.append((document, verb))
             continue
-        options = {name for parameter in verbs[verb].params for name in parameter.opts} | {"--help"}
+        command = verbs[verb]
+        if rest and rest[0] in getattr(command, "commands", ()):
+            command = command.commands[rest[0]]
+        options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
         given = [] if verb == "worker" else [word for word in rest if word.startswith("--")]
         wrong += [(document, verb, word) for word in given if word not in options]
 

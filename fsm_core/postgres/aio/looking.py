@@ -10,6 +10,7 @@ from fsm_core.delivery.waiters import Deadline, Span
 from fsm_core.postgres.aio.doing import AsyncDoing
 from fsm_core.postgres.base import name_of
 from fsm_core.postgres.flows import audit, look
+from fsm_core.postgres.flows import explain as explaining
 from fsm_core.postgres.waiting import AsyncListener
 from fsm_core.types import ActionId, Decision, Key, key_text
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fsm_core.audit import Diff, Log, Orphan
+    from fsm_core.explain import Facts
     from fsm_core.machine import Machine
     from fsm_core.records import ActionRecord, HistoryEntry, MachineRecord, Snapshot
     from fsm_core.registry import AnyMachine
@@ -82,6 +84,10 @@ class AsyncLooking(AsyncDoing):
     async def record(self, machine: AnyMachine | str, key: Key) -> MachineRecord:
         """As `PostgresStore.record`."""
         return await self._once("record", partial(look.record, name_of(machine), key_text(key)))
+
+    async def explain(self, machine: AnyMachine | str, key: Key) -> Facts:
+        """As `PostgresStore.explain`."""
+        return await self._once("explain", partial(explaining.facts, name_of(machine), key_text(key)))
 
     async def machines(
         self,

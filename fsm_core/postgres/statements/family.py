@@ -20,7 +20,8 @@ SELECT m.fsm, m.key FROM unnest(%(fsm)s::text[], %(key)s::text[]) AS u(fsm, key)
 )
 
 # Children, with their births in the log and the actions of their `enter`, and the rows of the parent that tell of them.
-# Waits for a crossing birth of the same address, and then fails (23505): the unit is decided again. Index: machines_address.
+# Waits for a crossing birth of the same address, and then fails (23505): the unit is decided again. In the order of addresses, so
+# that two who bear the same ones cannot wait for each other. Index: machines_address.
 SPAWN = Statement(
     "spawn",
     """
@@ -31,6 +32,7 @@ WITH c AS (
     FROM unnest(%(id)s::uuid[], %(fsm)s::text[], %(key)s::text[], %(version)s::int[], %(status)s::text[], %(state_name)s::text[],
                 %(state)s::text[], %(parent)s::uuid[], %(parent_queue)s::text[], %(at)s::timestamptz[], %(ended)s::bool[])
          AS u(id, fsm, key, version, status, state_name, state, parent, parent_queue, at, ended)
+   ORDER BY u.fsm, u.key
   RETURNING id),
 e AS (
   INSERT INTO {s}.events (machine_id, seq, name, payload, version, outcome, source, cause, occurred_at)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fsm_core.delivery.waiters import Deadline, Span
 from fsm_core.postgres.base import name_of
 from fsm_core.postgres.flows import audit, look
+from fsm_core.postgres.flows import explain as explaining
 from fsm_core.postgres.sync.doing import Doing
 from fsm_core.postgres.waiting import Listener
 from fsm_core.types import ActionId, Decision, Key, key_text
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fsm_core.audit import Diff, Log, Orphan
+    from fsm_core.explain import Facts
     from fsm_core.machine import Machine
     from fsm_core.records import ActionRecord, HistoryEntry, MachineRecord, Snapshot
     from fsm_core.registry import AnyMachine
@@ -91,6 +93,10 @@ class Looking(Doing):
     def record(self, machine: AnyMachine | str, key: Key) -> MachineRecord:
         """The machine as JSON, whether or not its classes are known here. Raises MachineNotFound."""
         return self._once("record", partial(look.record, name_of(machine), key_text(key)))
+
+    def explain(self, machine: AnyMachine | str, key: Key) -> Facts:
+        """What is known of a machine that does not move; `fsm_core.explain.explain` says why. Raises MachineNotFound."""
+        return self._once("explain", partial(explaining.facts, name_of(machine), key_text(key)))
 
     def machines(
         self,

@@ -1,0 +1,216 @@
+"""Why is it not moving? One answer from the facts: the reasons, the most telling first. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from fsm_core.types import ActionStatus, MachineStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from fsm_core.explain.facts import Action, Facts
+    from fsm_core.registry import AnyMachine
+
+PATIENCE = timedelta(seconds=5)
+"""How long a step of the protocol may take before it is worth a word."""
+
+
+class Weight(IntEnum):
+    """How much a reason tells: what needs somebody's hand comes first."""
+
+    BROKEN = 0  # nothing will move until somebody does something
+    STUCK = 1  # it waits for something that may never come
+    WAITS = 2  # it waits, and will go on by itself
+    FINE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason: what (`code`, a promise), in words, and what to do about it, where somebody can."""
+
+    weight: Weight
+    code: str
+    message: str
+    advice: str | None = None
+
+
+def explain(facts: Facts, machine: AnyMachine | None = None) -> tuple[Reason, ...]:
+    """The reasons, the most telling first; always at least one. `machine`: its code, where it is known here."""
+    return tuple(sorted(_reasons(facts, machine), key=lambda reason: reason.weight))
+
+
+def _reasons(facts: Facts, machine: AnyMachine | None) -> Iterator[Reason]:
+    record = facts.record
+    if record.status is MachineStatus.UNBORN:
+        yield Reason(
+            Weight.STUCK,
+            "unborn",
+            f"it does not exist yet; {_count(record.held, 'signal')} wait for it",
+            "start it",
+        )
+        return
+    if record.status is not MachineStatus.LIVE:
+        yield Reason(Weight.FINE, "ended", f"it has ended: {record.status}, {_ago(facts, record.ended_at)}")
+    elif record.version not in facts.versions.get(record.machine, frozenset()):
+        yield _unread(facts)
+    for action in facts.actions:
+        yield from _action(facts, action)
+    if record.status is MachineStatus.LIVE and not facts.actions:
+        yield _outside(facts, machine)
+
+
+def _unread(facts: Facts) -> Reason:
+    record = facts.record
+    known = sorted(facts.versions.get(record.machine, ()))
+    who = f"they read {', '.join(map(str, known))}" if known else "none of them lists it"
+    return Reason(
+        Weight.BROKEN, "unread-version",
+        f"no live worker reads version {record.version} of {record.machine}: {who}",
+        "list its machine in fsm_machines of a worker, or see `fsm upcast --dry-run`",
+    )  # fmt: skip
+
+
+def _outside(facts: Facts, machine: AnyMachine | None) -> Reason:
+    record = facts.record
+    held = (
+        f"; {_count(record.held, 'event')} in its inbox, which no edge of this state takes"
+        if record.held
+        else ""
+    )
+    said = ""
+    if machine is not None and record.state_name in machine.states:
+        state = machine.states[record.state_name].cls
+        taken = [
+            m.name for m in machine.events.values() if m.from_outside and (state, m.key) in machine.edges
+        ]
+        said = f": {', '.join(taken)}" if taken else ": no edge leads out of this state"
+    return Reason(
+        Weight.STUCK, "waits-for-event", f"nothing of it is under way; it waits for an event{said}{held}"
+    )
+
+
+def _action(facts: Facts, action: Action) -> Iterator[Reason]:
+    name = f"{action.name} ({action.id})"
+    if action.status is ActionStatus.FAILED:
+        yield Reason(
+            Weight.BROKEN,
+            "failed",
+            f"{name} failed: {action.error or 'no error is recorded'}",
+            f"fsm retry {action.id}",
+        )
+    elif action.status is ActionStatus.RUNNING:
+        yield _running(facts, action, name)
+    elif action.status is ActionStatus.BLOCKED:
+        yield from _blocked(facts, action, name)
+    elif action.status is ActionStatus.PUBLISHED:
+        yield _published(facts, action, name)
+    else:
+        yield from _pending(facts, action, name)
+
+
+def _running(facts: Facts, action: Action, name: str) -> Reason:
+    since = _ago(facts, action.started_at)
+    where = action.worker or "a worker that is gone"
+    if action.lease is None or action.lease < facts.now:
+        said = f"{name} was running on {where}, whose lease has run out; a relay puts it back"
+        weight = Weight.WAITS if facts.relays else Weight.BROKEN
+        return Reason(weight, "lost-worker", said, None if facts.relays else "start a relay: fsm relay")
+    return Reason(Weight.WAITS, "running", f"{name} runs on {where}, attempt {action.attempt}, since {since}")
+
+
+def _blocked(facts: Facts, action: Action, name: str) -> Iterator[Reason]:
+    if action.run_at > facts.now:
+        yield _later(facts, action, name)
+    elif action.holder is not None:
+        yield Reason(Weight.WAITS, "lane", f"{name} waits for its turn: {action.holder} has {action.lane}")
+    elif action.limit is not None and action.limit not in facts.limits:
+        yield Reason(
+            Weight.BROKEN, "unknown-limit", f"{name} is under the limit {action.limit!r}, which nobody has set",
+            f"fsm limits set {action.limit}",
+        )  # fmt: skip
+    elif action.limit is not None:
+        limited = facts.limits[action.limit]
+        yield Reason(
+            Weight.WAITS, "limit",
+            f"{name} is under the limit {action.limit!r}: {limited.running} run, {limited.max_running or 'any number'} may",
+        )  # fmt: skip
+    elif facts.relays == 0:
+        yield _no_relay(name)
+    else:
+        yield Reason(Weight.WAITS, "admission", f"{name} is about to be admitted")
+
+
+def _published(facts: Facts, action: Action, name: str) -> Reason:
+    since = _ago(facts, action.published_at)
+    if action.queue not in facts.queues:
+        return _no_consumer(action, name)
+    ahead = facts.published.get(action.queue, 1) - 1
+    said = f"{name} was sent to queue {action.queue!r} {since} ago and not started; {ahead} others wait there"
+    if action.publishes:
+        said += f"; its message was sent again {_count(action.publishes, 'time')}"
+    return Reason(Weight.WAITS, "published", said)
+
+
+def _pending(facts: Facts, action: Action, name: str) -> Iterator[Reason]:
+    if action.run_at > facts.now:
+        yield _later(facts, action, name)
+    elif facts.relays == 0:
+        yield _no_relay(name)
+    elif action.queue not in facts.queues:
+        yield _no_consumer(action, name)
+    elif facts.now - action.run_at > PATIENCE:
+        window = facts.published.get(action.queue, 0)
+        said = f"{name} is due since {_ago(facts, action.run_at)}: {_count(window, 'row')} of queue {action.queue!r} wait before it"
+        yield Reason(
+            Weight.WAITS,
+            "backlog",
+            said if window else f"{said}; is the broker there?",
+            "more workers, or a look at the broker",
+        )
+    else:
+        yield Reason(Weight.WAITS, "due", f"{name} is about to be sent")
+
+
+def _later(facts: Facts, action: Action, name: str) -> Reason:
+    span = _span(action.run_at - facts.now)
+    if action.timer is not None:
+        what = "its state times out" if action.timer.startswith("state:") else f"timer {action.timer!r} rings"
+        return Reason(Weight.WAITS, "timer", f"{what} in {span}")
+    if action.note and not action.attempt:
+        return Reason(Weight.STUCK, "handed-back", f"{name}: {action.note}; tried again in {span}")
+    if action.attempt:
+        said = f"{name}: attempt {action.attempt + 1} in {span}, after {action.error or action.note or 'an attempt that was lost'}"
+        return Reason(Weight.WAITS, "retry", said)
+    return Reason(Weight.WAITS, "later", f"{name} begins in {span}")
+
+
+def _no_relay(name: str) -> Reason:
+    return Reason(Weight.BROKEN, "no-relay", f"{name} is due, and no relay is alive", "start one: fsm relay")
+
+
+def _no_consumer(action: Action, name: str) -> Reason:
+    return Reason(
+        Weight.BROKEN, "no-consumer", f"{name} is for queue {action.queue!r}, which no live worker serves",
+        f"start one: fsm worker -- -Q {action.queue}",
+    )  # fmt: skip
+
+
+def _ago(facts: Facts, then: datetime | None) -> str:
+    return "a while" if then is None else _span(facts.now - then)
+
+
+def _span(span: timedelta) -> str:
+    seconds = max(span.total_seconds(), 0)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,48 @@
+"""What `explain` asks: one machine's open actions, and who is there to run them. No locks."""
+
+from fsm_core.postgres.statements import Statement
+
+# Open and failed actions of a machine, the oldest first, with their workers and whoever has their lane.
+# Index: actions_pkey, actions_lane, workers_pkey.
+OPEN_ACTIONS = Statement(
+    "open_actions",
+    """
+SELECT a.machine_id, a.seq, a.idx, a.name, a.version, a.status, a.queue, a.run_at, a.attempt, a.publishes, a.timer, a.lane,
+       a.limit_name, a.limit_key, a.published_at, a.started_at, a.error ->> 'message', a.note, w.host || ' (pid ' || w.pid || ')',
+       CASE WHEN w.dead_at IS NULL THEN w.alive_until END, h.holder, a.outcome IS NOT NULL, clock_timestamp()
+  FROM {s}.actions a LEFT JOIN {s}.workers w ON w.id = a.worker_id AND a.status = 'running'
+  LEFT JOIN LATERAL (
+    SELECT m.fsm || '/' || m.key AS holder FROM {s}.actions o JOIN {s}.machines m ON m.id = o.machine_id
+     WHERE a.status = 'blocked' AND o.lane = a.lane AND o.status IN ('pending', 'published', 'running') LIMIT 1) h ON true
+ WHERE a.machine_id = %(id)s AND a.status IN ('blocked', 'pending', 'published', 'running', 'failed')
+ ORDER BY a.seq, a.idx LIMIT 100
+""",
+)
+
+# Who is alive. A table of few rows.
+PROCESSES = Statement(
+    "processes",
+    """
+SELECT kind, queues, known, clock_timestamp() FROM {s}.workers WHERE dead_at IS NULL AND alive_until > clock_timestamp()
+""",
+)
+
+# How many rows of these queues are published and not claimed. Index: actions_published.
+PUBLISHED = Statement(
+    "published",
+    """
+SELECT q.queue, (SELECT count(*) FROM {s}.actions a WHERE a.status = 'published' AND a.queue = q.queue)
+  FROM unnest(%(queues)s::text[]) AS q(queue)
+""",
+)
+
+# The limits of these names, and how many actions of them are admitted. Index: limits_pkey; the rest of the active ones is a scan
+# of the partial indexes of what is under way.
+LIMITED = Statement(
+    "limited",
+    """
+SELECT l.name, l.max_running, l.rate,
+       (SELECT count(*) FROM {s}.actions a WHERE a.limit_name = l.name AND a.status IN ('pending', 'published', 'running'))
+  FROM {s}.limits l WHERE l.name = ANY (%(names)s::text[])
+""",
+)
