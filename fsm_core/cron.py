@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -77,7 +78,7 @@ class Cron(Machine[Scheduled | Paused, Tick | Pause | Resume | Reschedule | Fail
     `<name>/<tick in UTC>`. zone: in which the expression is read. missed: what becomes of ticks while nothing ran: the last one
     is started, or all are. It is registered as any machine; a worker that starts sees to it that the instance is there.
 
-    Raises DefinitionError: no expression, no time zone, no initial state. Needs cronsim (`fsm-core[cron]`).
+    Raises DefinitionError: no expression, no time zone, no initial state, no cronsim (`fsm-core[cron]`).
     """
 
     def __init__(
@@ -95,6 +96,10 @@ class Cron(Machine[Scheduled | Paused, Tick | Pause | Resume | Reschedule | Fail
             raise DefinitionError(f"cron {name!r}: machine {machine.name!r} has no initial=; give a state")
         try:
             first = next(ticks(cron, zone, datetime.min.replace(year=2000, tzinfo=UTC)), None)
+        except ModuleNotFoundError as error:
+            raise DefinitionError(
+                f"cron {name!r} needs {error.name}: pip install 'fsm-core[cron]'"
+            ) from error
         except ValueError as error:
             raise DefinitionError(f"cron {name!r}: {error}") from error
         if first is None:
@@ -167,11 +172,14 @@ def ticks(cron: str, zone: str, after: datetime) -> Iterator[datetime]:
     from cronsim import CronSim, CronSimError
 
     try:
-        return iter(CronSim(cron, after.astimezone(ZoneInfo(zone))))
+        found = CronSim(cron, after.astimezone(ZoneInfo(zone)))
     except CronSimError as error:
         raise ValueError(f"{cron!r} is no cron expression: {error}") from error
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ValueError(f"{zone!r} is no time zone") from error
+    # In an hour that comes twice cronsim begins anew from the first one: its tick may lie before `after`, and would be due for ever.
+    past = after.astimezone(UTC)
+    return dropwhile(lambda tick: tick.astimezone(UTC) <= past, found)
 
 
 def _latest(cron: str, zone: str, now: datetime) -> datetime:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fsm_core.codec import decode_named, encode
-from fsm_core.errors import PayloadTooLarge, TransitionError, UnhandledEvent
+from fsm_core.errors import InvalidPayload, TransitionError, UnhandledEvent
 from fsm_core.join import Join
 from fsm_core.payload import dump
 from fsm_core.steps.outcomes import Await, Child, Done, Gather, Next, Plan, Received, Replay, Stop, TimedOut
@@ -117,7 +117,7 @@ def _in_time(state: Await[Any] | Gather[Any]) -> list[Any]:
 def _gathering(steps: AnySteps, event: Gather[Any], ctx: Context) -> Moved:
     """Every child gets a key and is born; the state keeps their names. Without children there is nothing to wait for.
 
-    Raises PayloadTooLarge: there are too many for all their ends to be kept, whatever these are.
+    Raises InvalidPayload: there are too many for all their ends to be kept, whatever these are.
     """
     if not event.children and event.need is None:
         return Next(event.then, event.state), []
@@ -146,14 +146,11 @@ def _counted(state: Gather[Any], event: ChildEnded[Any] | Failed[Spawn], child: 
     after = replace(state, join=join, heard=(*state.heard, child))
     try:
         _check_room(after, join)
-    except PayloadTooLarge:
-        # It must not keep its parent waiting for ever: it counts as failed, and there is room for that.
+    except InvalidPayload:
+        # Too large or too deep. It must not keep its parent waiting for ever: it counts as failed, and for that there is room.
         join = state.join.heard(event, good=False)
-        after = replace(
-            state,
-            join=join,
-            heard=(*state.heard, Child(child.machine, child.key, "", TOO_LARGE, failed=True)),
-        )
+        cut = Child(child.machine, child.key, "", TOO_LARGE, failed=True)
+        after = replace(state, join=join, heard=(*state.heard, cut))
     early = state.need is not None and (join.met or join.lost)
     if join.open and not early:
         return after, []
@@ -162,7 +159,7 @@ def _counted(state: Gather[Any], event: ChildEnded[Any] | Failed[Spawn], child: 
 
 
 def _check_room(state: Gather[Any], join: Join) -> None:
-    """Raises PayloadTooLarge, if the state had no room once all children have ended that it still waits for."""
+    """Raises InvalidPayload, if the state had no room once all children have ended that it still waits for."""
     rest = [Child("", name, "", TOO_LARGE, failed=True) for name in join.open]
     encode(replace(state, heard=(*state.heard, *rest)), "the ends of the children")
 

@@ -105,7 +105,7 @@ WRONG = [
     (("migrate", "down", "nonsense"), "nonsense"),
     (("migrate", "down"), "needs a revision"),
     (("migrate", "status", "base"), "takes no revision"),
-    (("migrate", "sideways"), "sideways"),
+    (("migrate", "sideways"), "Invalid value for '[up|down|status]': 'sideways' is not one of"),
 ]
 
 
@@ -296,6 +296,15 @@ def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_each_verb_is_told_in_one_whole_line(fsm: Fsm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of verbs has the first sentence of each; what is too long for a terminal of 80 columns ends in dots."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = fsm("--help")
+
+    assert "prune" in out
+    assert "..." not in out
 
 
 def test_help_needs_neither_sqlalchemy_nor_celery() -> None:

@@ -72,7 +72,11 @@ def dev(tmp_path: Path, **environ: str) -> Generator[subprocess.Popen[str]]:
             [sys.executable, "-m", "workers.cli.main", "dev"],
             cwd=ROOT,
             env=outside(
-                FSM_MACHINES="examples.door_effects:effects", DOOR_IRC_LOG=str(tmp_path / "irc"), **environ
+                **{
+                    "FSM_MACHINES": "examples.door_effects:effects",
+                    "DOOR_IRC_LOG": str(tmp_path / "irc"),
+                    **environ,
+                }
             ),
             stdout=subprocess.PIPE,
             stderr=err,
@@ -170,6 +174,24 @@ def test_fsm_dev_uses_the_servers_that_it_is_given(
         assert psutil.wait_procs(alive, timeout=10)[1] == []
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM fsm.machines")).scalar_one() == 1
+
+
+@pytest.mark.slow
+def test_fsm_dev_serves_the_queues_of_its_machines(
+    tmp_path: Path, database_url: str, broker_url: str
+) -> None:
+    """The checkout has a queue of its own."""
+    given = {"FSM_MACHINES": "examples.checkout:checkout", "FSM_QUEUES": "slow=2"}
+    with dev(tmp_path, DATABASE_URL=database_url, BROKER_URL=broker_url, **given) as process:
+        environ = exports(process)
+        other_terminal(environ, "start", "checkout/o1", "Next", '{"step": "start", "state": {"order": 1}}')
+
+        eventually(
+            lambda: other_terminal(environ, "show", "checkout/o1")["state_name"] == "Await",
+            timeout=60, what="it waits for its payment",
+        )  # fmt: skip
+        worker = next(one for one in tree(process) if "celery" in one.cmdline())
+        assert worker.cmdline()[worker.cmdline().index("--queues") + 1] == "checkout,default,slow"
 
 
 def test_fsm_dev_names_a_broker_that_is_away(fsm: Fsm, monkeypatch: pytest.MonkeyPatch) -> None:

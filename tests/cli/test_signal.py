@@ -116,6 +116,7 @@ def test_every_verb_that_looks_at_a_machine_looks_at_a_flow(
     drive(flows, checkout)
 
     assert "Await" in fsm("show", "checkout/o1").out
+    assert "PaymentConfirmed" in fsm("explain", "checkout/o1").out
     tried = fsm("send", "checkout/o1", "PaymentConfirmed", '{"amount": 9}', "--dry-run", "--json").json
     assert [action["name"] for action in tried["actions"]] == ["await_pay"]
     assert fsm("send", "checkout/o1", "PaymentConfirmed", '{"amount": 9}').status == 0

@@ -74,7 +74,7 @@ def _jumped(world: PostgresWorld) -> bool:
             """
             WITH waits AS (
                 SELECT a.machine_id, a.seq, a.idx, a.run_at - (min(a.run_at) OVER () - clock_timestamp()) AS at
-                  FROM fsm.actions a WHERE a.status = 'pending')
+                  FROM fsm.actions a WHERE a.status IN ('pending', 'blocked') AND a.run_at > clock_timestamp())
             UPDATE fsm.actions a SET run_at = w.at FROM waits w
              WHERE (a.machine_id, a.seq, a.idx) = (w.machine_id, w.seq, w.idx) RETURNING 1"""
         )
@@ -91,6 +91,7 @@ def _account(outbox: PostgresOutbox, registry: Registry, finished: Finished) -> 
 def pass_time(world: World, span: timedelta) -> None:
     """Let `span` go by: for what waits in a database, without waiting."""
     if isinstance(world, PostgresWorld):
-        world.sql("UPDATE fsm.actions SET run_at = run_at - %s::interval WHERE status = 'pending'", span)
+        waits = "status IN ('pending', 'blocked')"
+        world.sql(f"UPDATE fsm.actions SET run_at = run_at - %s::interval WHERE {waits}", span)
     else:
         world.pass_time(span)

@@ -102,7 +102,7 @@ UNFIT = [
     Done([1, 2]),  # type: ignore[arg-type]
     Done({"text": "\0"}),
     Done({"text": "x" * 70_000}),
-    Done({"of": object()}),
+    Done({"of": Data}),
     Next("b", Data("many")),  # type: ignore[arg-type]
     Next("b", Paid()),
     Next("nowhere", Data()),

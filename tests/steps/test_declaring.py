@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from fsm_core.errors import DefinitionError, UnknownType
 from fsm_core.memory import MemoryStore
 from fsm_core.registry import Registry
 from fsm_core.steps import Await, Done, Gather, Next, Replay, StepContext, Steps, Stop
-from tests.steps.drive import drive
+from tests.steps.drive import drive, pass_time
 from tests.steps.flows import Data, Paid, Word, flow, gives, raises
 from tests.store.world import World
 
@@ -244,6 +245,26 @@ def test_a_step_says_where_it_runs() -> None:
         ("checkout", 5, None, None),
         ("reports", 8, "api", "tenant 3"),
     ]
+
+
+def test_flows_of_one_partition_key_take_their_turns(world: World) -> None:
+    """A flow that waits holds nobody back, one that replays does: its next run keeps the turn until its time."""
+    it = flow()
+    it.will("a", gives(Await(Paid, Data())))
+    world.store.start(it.steps, "1", Next("a", Data(1)), partition_key="x")
+    drive(world, it.steps, jump=False)
+    it.will("b", gives(Replay(Data(), 3600)), gives(Done()))
+    world.store.start(it.steps, "2", Next("b", Data(2)), partition_key="x")
+    drive(world, it.steps, jump=False)
+    world.store.start(it.steps, "3", Next("c", Data(3)), partition_key="x")
+    drive(world, it.steps, jump=False)
+
+    assert [step for step, _, _ in it.runs()] == ["a", "b"]
+
+    pass_time(world, timedelta(hours=1))
+    drive(world, it.steps, jump=False)
+    assert [step for step, _, _ in it.runs()] == ["a", "b", "b", "c"]
+    assert isinstance(world.store.get(it.steps, "1").state, Await)
 
 
 def test_a_limit_key_that_raises_is_an_exception_of_the_step_before() -> None:

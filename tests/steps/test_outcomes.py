@@ -237,6 +237,21 @@ def test_a_wake_ends_the_deadline_and_the_next_wait_has_its_own(world: World) ->
     assert it.seen[2] == Seen("a", 0, 0, (Paid(1),), True)
 
 
+def test_the_deadline_of_one_wait_does_not_end_the_next(world: World) -> None:
+    """Seen with the timer left open by a wake: it ended a wait that has no deadline."""
+    it = flow()
+    it.will("a", gives(Await(Paid, Data(), timeout=SOON)), gives(Next("b", Data())))
+    it.will("b", gives(Await(Paid, Data())), gives(Done()))
+    world.store.start(it.steps, "k", Next("a", Data()))
+    drive(world, it.steps, jump=False)
+    world.store.signal(it.steps, "k", Paid())
+
+    drive(world, it.steps)
+
+    assert isinstance(world.store.get(it.steps, "k").state, Await)
+    assert [each.timed_out for each in it.seen] == [False, False, False]
+
+
 def test_done_is_the_end_with_its_result(world: World) -> None:
     it = flow()
     it.will("a", gives(Done({"shipped": True, "items": [1, None]})))

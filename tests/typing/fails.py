@@ -41,6 +41,7 @@ from fsm_core import (
     replay,
 )
 from fsm_core.postgres import AsyncPostgresStore, PostgresStore
+from fsm_core.steps import Await, Done, Gather, Next, Replay, StepContext, Steps, Stop
 
 
 def illegal_edges(ctx: Context) -> None:
@@ -164,3 +165,33 @@ def child_ended(state: Off, event: ChildEnded[Paid]) -> Off:
 @parent.on
 def child_unborn(state: Off, event: Failed[Spawn]) -> To[Off, Spawn]:
     return state, [Send(lamp, "hall", Press())]  # expect
+
+
+flow = Steps("flow", state=New, signals=Press)
+
+
+def flows(store: PostgresStore, ctx: StepContext) -> None:
+    store.start(flow, 7, Next("a", Off()))  # expect
+    store.start(flow, 7, New(1))  # expect
+    store.signal(flow, 7, Pay("tok"))  # expect
+    ctx.signal(Press).code  # expect
+    ctx.signal("Press")  # expect
+    Next(7, New(1))  # expect
+    Await(7, New(1))  # expect
+    Replay(New(1), "soon")  # expect
+    Gather([], New(1))  # expect
+    Gather([Press()], New(1), "a")  # expect
+    Done([1])  # expect
+    Stop(7)  # expect
+    Steps("flow", state=New(1))  # expect
+    flow.step(limit_key=lambda data: data.nothing)  # expect
+
+
+@flow.step
+def holds(state: New) -> Next[New]:
+    return Next(holds, Off())  # expect
+
+
+@flow.step
+def waits(state: New) -> Next[New]:
+    return Await(Press, state)  # expect

@@ -54,6 +54,7 @@ from fsm_core import (
     replay,
 )
 from fsm_core.postgres import AsyncPostgresStore, PostgresStore
+from fsm_core.steps import Await, Done, Gather, Next, Replay, StepContext, Steps, Stop
 
 CTX = Context(datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1), "7", 0)
 
@@ -214,3 +215,46 @@ def charging(old: Off) -> Charging:
 def looking(store: PostgresStore) -> None:
     assert_type(store.preview(orders, 7, Pay("tok")), Decision[State, Charge | Tell])
     assert_type(store.state_at(orders, 7, 3), Snapshot[State])
+
+
+flow = Steps("flow", state=New, signals=Press | Tell, children=orders)
+
+
+@flow.step
+def first(state: New, ctx: StepContext[Payments]) -> Await[New] | Next[New] | Gather[New] | Done:
+    assert_type(ctx.signal(Press), Press | None)
+    assert_type(ctx.resources, Payments)
+    if ctx.timed_out:
+        return Await([Press, Tell], state, timeout=3, then=second)
+    if ctx.children:
+        return Gather([Spawn(orders, None, New(1))], state, then="second", need=1)
+    return Next(second, state) if ctx.signals else Done({"a": [1]})
+
+
+@flow.step(timeout=3, queue="slow", limit="api", limit_key=lambda data: str(data.total))
+async def second(state: New) -> Replay[New] | Stop:
+    return Replay(state, delay=1.5) if state.total else Stop("no")
+
+
+@flow.on_error
+def failed(reason: Exception, state: New, ctx: StepContext) -> Replay[New]:
+    assert_type(ctx.resources, object)
+    return Replay(state)
+
+
+@flow.upcast(1, "New")
+def older(old: Off) -> New:
+    return New(1)
+
+
+def flows(store: PostgresStore) -> None:
+    assert_type(flow, Steps[New, Press | Tell])
+    store.start(flow, 7, Next(first, New(1)))
+    store.start(flow, 7, Await(Press, New(1), then=first))
+    store.signal(flow, 7, Press(), dedup_key="evt-7")
+    state = store.get(flow, 7).state
+    assert_type(state, Next[New] | Replay[New] | Await[New] | Gather[New] | Done | Stop)
+    if isinstance(state, Next):
+        assert_type(state.state, New)
+    silent = Steps("silent", state=New)
+    store.start(silent, 7, Next("a", New(1)))

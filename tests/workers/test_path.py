@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from fsm_core import ActionStatus
+from fsm_core.explain import explain
 from tests.waiting import eventually
 from tests.workers.conftest import Cluster
 from tests.workers.jobs import Broken, Do, Shout, Waiting, jobs, notes, pids
@@ -61,6 +62,8 @@ def test_a_failed_action_is_an_event_of_its_machine(
     assert notes(cluster.notes).count("resources entered") == 1
     assert sum(line.startswith("start") for line in notes(cluster.notes)) == attempts
     assert cluster.store.get(jobs, "a").state == Broken(error, attempts)
+    told = [reason for reason in explain(cluster.store.explain(jobs, "a")) if reason.code == "failed-told"]
+    assert [reason.advice for reason in told] == [None]
 
 
 def test_an_untracked_action_runs_at_most_once(cluster: Cluster) -> None:

@@ -11,6 +11,8 @@ from tests.waiting import eventually
 from tests.workers.conftest import Cluster
 from tests.workers.flows import Work, fan_out, held, slow, whole
 from tests.workers.jobs import notes
+from workers.lease import Lease
+from workers.settings import Settings
 
 
 def test_the_checkout_with_a_webhook_that_comes_twice_at_once(cluster: Cluster) -> None:
@@ -79,3 +81,10 @@ def test_fifty_flows_gather_at_once(cluster: Cluster) -> None:
             if entry.name.startswith("ChildEnded")
         )
         assert told == {f"{n}/1.{k}": 1 for k in range(4)}
+
+
+def test_workers_that_look_alike_have_ids_of_their_own() -> None:
+    """Race 16: host and pid are those of the neighbour in another container."""
+    nowhere = Settings("postgresql://nobody@127.0.0.1:1/nowhere")
+    ids = {Lease(nowhere, kind="node", queues={}, known={}).id for _ in range(2)}
+    assert len(ids) == 2

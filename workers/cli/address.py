@@ -1,11 +1,15 @@
-"""How the command line names things: `NAME/KEY` for a machine, `<machine uuid>.<seq>.<idx>` for an action."""
+"""How the command line names things: `NAME/KEY` for a machine, `<machine uuid>.<seq>.<idx>` for an action, `7d` for a span."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsm_core.errors import Refused
 from fsm_core.types import ActionId, key_text
+from workers import settings
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 _MAX_SEQ = 2**31 - 1
 _MAX_IDX = 2**15 - 1
@@ -44,6 +48,14 @@ def action_id(text: str) -> ActionId:
             f"{text!r} is no action id; it is <machine uuid>.<seq>.<idx>, as `fsm actions` shows it"
         )
     return found
+
+
+def span(text: str) -> timedelta:
+    """The span of time that `text` says, such as 12h. Raises BadArgument."""
+    try:
+        return settings.span(text)
+    except ValueError as error:
+        raise BadArgument(str(error)) from error
 
 
 def _in_range(found: ActionId) -> bool:

@@ -23,7 +23,7 @@ def check(
     ] = False,
     as_json: output.AsJson = False,
 ) -> None:
-    """Check machines by their signatures: what is declared and can never be right. Exit status 1 if there is any.
+    """Check machines by their signatures. Finds what is declared and can never be right; exit status 1 if there is any.
 
     What is meant is accepted beside the machine: Machine(..., accept={"dead-end:Disabled": "why"}).
     """

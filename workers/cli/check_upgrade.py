@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from fsm_core.audit import Difference, upgraded
 from workers.cli import decisions, output
-from workers.cli.address import BadArgument
+from workers.cli.address import span
 from workers.cli.documents import Document
 from workers.cli.session import opened
 from workers.cli.walking import counted, not_replayed, pages
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def check_upgrade(
@@ -30,13 +26,13 @@ def check_upgrade(
     as_json: output.AsJson = False,
 ) -> None:
     """Replay recorded logs on the code that is here. It changes nothing. Exit status 1 if a machine would have gone another way."""
-    span = _span(since)
+    age = span(since)
     found: list[Difference] = []
     count: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     with opened(machines=True) as store:
         chosen = [store.registry.newest(name).name for name in names or ()] or None
-        for page in pages(store, chosen, span):
+        for page in pages(store, chosen, age):
             for log in page:
                 checked = upgraded(log, store.registry)
                 count.update(machines=1, events=checked.events)
@@ -53,14 +49,6 @@ def check_upgrade(
         output.line(f"{said} in {among}{not_replayed(unknown)}")
     if found:
         raise typer.Exit(1)
-
-
-def _span(text: str) -> timedelta:
-    """The span that `text` says. Raises BadArgument."""
-    matched = re.fullmatch(r"(\d{1,6})([smhdw])", text)
-    if matched is None:
-        raise BadArgument(f"{text!r} is no span; it is a number and a unit, as in 90m, 12h, 7d, 2w")
-    return timedelta(**{_UNITS[matched[2]]: int(matched[1])})
 
 
 def _document(found: Difference) -> Document:

@@ -21,7 +21,7 @@ def explain(
     *,
     as_json: output.AsJson = False,
 ) -> None:
-    """Say why a machine is not moving, the most telling reason first. Exit status 1 if somebody has to do something."""
+    """Say why a machine is not moving. The most telling reason comes first. Exit status 1 if somebody has to do something."""
     name, key = machine_address(machine)
     with opened(machines=bool(listed())) as store:
         facts = store.explain(name, key)

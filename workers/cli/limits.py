@@ -14,7 +14,9 @@ from workers.cli.address import BadArgument
 from workers.cli.session import opened
 
 limits = typer.Typer(
-    help="List, set and remove cluster-wide limits.", rich_markup_mode=None, invoke_without_command=True
+    help="List, set and remove cluster-wide limits. Without a command: list.",
+    rich_markup_mode=None,
+    invoke_without_command=True,
 )
 
 Name = Annotated[

@@ -126,6 +126,7 @@ def _usage(error: Exception) -> str:
     """Typer's message, with the command whose help says more."""
     context = getattr(error, "ctx", None)
     said: str = error.format_message()  # type: ignore[attr-defined]
+    said = said.replace("Value error, ", "")  # of the library that typer checks with
     return said.rstrip(".") + (f" (see `{context.command_path} --help`)" if context is not None else "")
 
 

@@ -31,7 +31,7 @@ def migrate(
     *,
     as_json: output.AsJson = False,
 ) -> None:
-    """Bring the database's tables up to what this code needs; or down to a revision, or say where they are."""
+    """Bring the tables up, take them down, or say where they are. Up: to what this code needs."""
     if way is Way.DOWN and revision is None:
         raise BadArgument("down needs a revision; `base` leaves no table")
     if way is Way.STATUS and revision is not None:

@@ -9,10 +9,10 @@ import typer
 
 from fsm_core.delivery.retention import Pruned, Retention
 from workers.cli import output
-from workers.cli.address import BadArgument
+from workers.cli.address import BadArgument, span
 from workers.cli.session import opened
 from workers.cli.walking import counted
-from workers.settings import read, span
+from workers.settings import read
 
 
 def prune(
@@ -30,7 +30,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and delete nothing.")] = False,
     as_json: output.AsJson = False,
 ) -> None:
-    """Delete the details of machines that ended long ago: events, actions, attempts. Their rows, dedup keys and last failure stay.
+    """Delete the details of machines that ended long ago. Events, actions, attempts go; rows, dedup keys and the last failure stay.
 
     With --forget, machines that ended even longer ago are deleted whole. Held events that have expired are always deleted.
     """
@@ -47,12 +47,7 @@ def prune(
 
 
 def _age(given: str | None, kept: timedelta | None) -> timedelta | None:
-    if given is None:
-        return kept
-    try:
-        return span(given)
-    except ValueError as error:
-        raise BadArgument(str(error)) from error
+    return kept if given is None else span(given)
 
 
 def _told(done: Pruned, *, dry_run: bool) -> str:

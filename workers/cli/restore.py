@@ -9,7 +9,7 @@ from workers.cli.show import MachineArgument
 
 
 def restore(machine: MachineArgument, *, as_json: output.AsJson = False) -> None:
-    """Write lost actions of a machine again, as its `restore` and its log tell. They keep their ids; a probe is asked first."""
+    """Write lost actions of a machine again. Its `restore` and its log tell which; they keep their ids, and a probe is asked first."""
     address = machine_address(machine)
     with opened(machines=True) as store:
         done = store.restore(machine_of(store, *address), address.key)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsm_core.errors import WrongStatus
+from fsm_core.errors import NotRetried, WrongStatus
 from fsm_core.records import ActionRecord
-from fsm_core.types import ActionId, ActionStatus
+from fsm_core.types import ActionId, ActionStatus, Spawn
 from workers.cli import output
 from workers.cli.actions import ActionName, KeyName, QueueName
 from workers.cli.address import BadArgument, action_id
@@ -44,12 +44,13 @@ def retry(
         )
     with opened() as store:
         if named:
-            found = [_failed(store, wanted) for wanted in named]
+            found = every = [_failed(store, wanted) for wanted in named]
         else:
-            found = store.actions(status=ActionStatus.FAILED.value, **filters, limit=limit)
+            every = store.actions(status=ActionStatus.FAILED.value, **filters, limit=limit)
+            found = [record for record in every if record.name != Spawn.__name__]
         wanted = [record.id for record in found]
         done = wanted if dry_run or not wanted else store.retry(wanted)
-    more = not named and len(found) == limit
+    more = not named and len(every) == limit
     if as_json:
         output.document({"dry_run": dry_run, "actions": [str(one) for one in done], "more": more})
         return
@@ -59,10 +60,12 @@ def retry(
 
 
 def _failed(store: PostgresStore, wanted: ActionId) -> ActionRecord:
-    """The action, which has failed. Raises ActionNotFound, WrongStatus: one bad id, and none is put back."""
+    """The action, which has failed. Raises ActionNotFound, WrongStatus, NotRetried: one bad id, and none is put back."""
     record = store.action(wanted)
     if record.status is not ActionStatus.FAILED:
         raise WrongStatus(str(wanted), record.status, (ActionStatus.FAILED,))
+    if record.name == Spawn.__name__:
+        raise NotRetried(str(wanted))
     return record
 
 

@@ -9,13 +9,10 @@ import typer
 from fsm_core.codec import read_input
 from fsm_core.errors import MachineNotFound
 from workers.cli import documents, output
-from workers.cli.address import Address, BadArgument, machine_address
+from workers.cli.address import Address, machine_address, span
 from workers.cli.session import machine_of, opened
-from workers.settings import span
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from fsm_core.postgres import PostgresStore
     from fsm_core.records import Receipt
     from fsm_core.registry import AnyMachine
@@ -34,8 +31,8 @@ def signal(
     ] = None,
     as_json: output.AsJson = False,
 ) -> None:  # fmt: skip
-    """Send an event that waits until the machine takes it, also before it is started."""
-    address, most = machine_address(machine), _span(ttl)
+    """Send an event that waits until the machine takes it. It may come before the machine is started."""
+    address, most = machine_address(machine), None if ttl is None else span(ttl)
     with opened(machines=True) as store:
         known = _reader(store, address)
         value = read_input(known, "event", event, payload)
@@ -61,10 +58,3 @@ def _became(receipt: Receipt) -> str:
     if receipt.seq is None:
         return f"waits until it can be taken{again}"
     return f"is taken as event {receipt.seq}{again}"
-
-
-def _span(text: str | None) -> timedelta | None:
-    try:
-        return None if text is None else span(text)
-    except ValueError as error:
-        raise BadArgument(str(error)) from error

@@ -26,7 +26,7 @@ def view(
     ] = None,
     as_json: output.AsJson = False,
 ) -> None:
-    """Print a SQL view of a machine: one row per machine, one typed column per field of its states. Reads no database."""
+    """Print a SQL view of a machine, or make it. It has one row per machine, and one typed column per field of its states."""
     if apply and drop:
         raise BadArgument("--apply and --drop do not go together")
     settings = read()

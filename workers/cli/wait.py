@@ -8,10 +8,9 @@ import typer
 
 from fsm_core.types import MachineStatus
 from workers.cli import documents, output
-from workers.cli.address import BadArgument, machine_address
+from workers.cli.address import machine_address, span
 from workers.cli.session import machine_of, opened
 from workers.cli.show import MachineArgument
-from workers.settings import span
 
 _INTERRUPTED = 130
 
@@ -26,10 +25,7 @@ def wait(
 ) -> None:
     """Wait until a machine has ended, and show it. Exit status 1 if it failed, was cancelled, or has not ended in time."""
     name, key = machine_address(machine)
-    try:
-        most = None if timeout is None else span(timeout)
-    except ValueError as error:
-        raise BadArgument(str(error)) from error
+    most = None if timeout is None else span(timeout)
     try:
         with opened(machines=True) as store:
             status = store.wait(machine_of(store, name, key), key, most).status

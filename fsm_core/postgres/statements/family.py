@@ -67,23 +67,32 @@ SELECT (SELECT count(*) FROM c), (SELECT count(*) FROM ring)
 )
 
 # A state that an older version wrote, in its present shape: a replay by the present code begins here. Its timeout, if one is
-# armed, takes the state's present name. Index: snapshots_pkey, actions_timer.
+# armed, takes the state's present name; one that was set after that event has its own. Index: snapshots_pkey, actions_timer.
 REBASE = Statement(
     "rebase",
     """
 WITH t AS (
   UPDATE {s}.actions SET timer = %(after)s
-   WHERE machine_id = %(id)s AND timer = %(before)s AND timer <> %(after)s AND status IN ('pending', 'published') RETURNING 1)
+   WHERE machine_id = %(id)s AND timer = %(before)s AND timer <> %(after)s AND seq <= %(seq)s AND status IN ('pending', 'published')
+  RETURNING 1)
 INSERT INTO {s}.snapshots (machine_id, seq, version, state_name, state)
 SELECT %(id)s, %(seq)s, %(version)s, %(state_name)s, %(state)s::jsonb WHERE (SELECT count(*) FROM t) >= 0
 ON CONFLICT (machine_id, seq) DO UPDATE SET version = excluded.version, state_name = excluded.state_name, state = excluded.state
 """,
 )
 
-# The children of a machine that still live, some of them. No lock: each is cancelled under its own. Index: machines_parent.
+# The children of a machine that still live, some of them, but not those that were born after the action `seq`, `idx`: it was not
+# about them. No lock: each is cancelled under its own. Index: machines_parent, actions_pkey.
 CHILDREN = Statement(
     "children",
-    "SELECT fsm, key FROM {s}.machines WHERE parent = %(id)s AND ended_at IS NULL ORDER BY id LIMIT %(limit)s",
+    """
+SELECT m.fsm, m.key FROM {s}.machines m
+ WHERE m.parent = %(id)s AND m.ended_at IS NULL AND NOT EXISTS (
+       SELECT 1 FROM {s}.actions a
+        WHERE a.machine_id = %(id)s AND (a.seq, a.idx) > (%(seq)s, %(idx)s) AND a.name = 'Spawn' AND a.status = 'completed'
+          AND a.payload ->> 'machine' = m.fsm AND a.payload ->> 'key' = m.key)
+ ORDER BY m.id LIMIT %(limit)s
+""",
 )
 
 # Machines by address; what a worker asks that delivers a message. No lock. Index: machines_address.
