@@ -2,6 +2,8 @@
 # Paths are relative throughout, so that a checkout may have spaces in its path.
 
 PYTHON ?= python3
+# How many tests run at once; 0: one by one, in one process.
+JOBS   ?= 2
 UV     ?= $(shell command -v uv 2>/dev/null)
 
 VENV   := .venv
@@ -22,7 +24,7 @@ demo: $(STAMP) ## the door and a hundred orders, on a real Postgres, Valkey and 
 
 .PHONY: test
 test: $(STAMP) ## every test, on real servers (or on DATABASE_URL and BROKER_URL)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## the benchmarks, beside their peers (one of them: make bench ARGS=codec)

@@ -66,7 +66,8 @@ def birth(
     unit = Unit(seen, machine.version, status, name, json, 0)
     moment = Moment(seen.id, 0, seen.at, seen.partition_key, seen.priority)
     unit.actions += written(machine, moment, decision.actions, limits).rows
-    unit.births += births(machine, seen, moment, decision.actions, bounds)
+    own = bounds._replace(taken=bounds.taken | {(seen.machine, seen.key)})
+    unit.births += births(machine, seen, moment, decision.actions, own)
     if refused := [each for each in unit.births if each.child is None]:
         raise ChildExists(*address_of(refused[0]))
     last = ActionId(seen.id, 0, len(decision.actions))
@@ -74,8 +75,10 @@ def birth(
         unit.actions.append(timer)
     if bounds.at is not None and bounds.at > seen.at:
         unit.actions = [_later(row, bounds.at - seen.at) for row in unit.actions]
-    if unit.ended and (told_parent := farewell(machine, seen, last, state)) is not None:
-        unit.actions.append(told_parent)
+    if unit.ended:
+        unit.actions = [row for row in unit.actions if row.timer is None]
+        told_parent = farewell(machine, seen, last, state)
+        unit.actions += [] if told_parent is None else [told_parent]
     if machine.projects:
         unit.projected += machine.projected(Change(seen.key, 0, seen.at, None, None, state))
     snapshot: Snapshot[Any] = Snapshot(

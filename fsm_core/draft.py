@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fsm_core.births import AMPLE, Address, Bounds, address_of, birth, births, context, farewell
 from fsm_core.codec import decode_named, encode
 from fsm_core.decide import advance
-from fsm_core.errors import ChildExists, InboxFull, MachineEnded, Rejected, UnhandledEvent
+from fsm_core.errors import (
+    ChildExists,
+    InboxFull,
+    MachineEnded,
+    Refused,
+    Rejected,
+    TransitionError,
+    UnhandledEvent,
+)
 from fsm_core.inputs import Dedup
 from fsm_core.payload import DEFAULT_LIMITS, Limits
 from fsm_core.records import Snapshot
@@ -25,6 +33,9 @@ if TYPE_CHECKING:
     from fsm_core.types import Decision
 
 MAX_INBOX = 1000
+
+MAX_ENTAILED = 100
+"""How many events of its own one may entail: who asks for a key that is taken again and again would never end."""
 
 REFUSALS = (Rejected, UnhandledEvent, MachineEnded, InboxFull)
 """How a machine says that an event comes too late or does not concern it."""
@@ -145,9 +156,15 @@ class Draft:
     def follow(self) -> None:
         """What the events so far entail, as events of their own: children whose key was taken are told of.
 
-        A machine that refuses to hear has their rows to tell it. Raises what its transition raises else.
+        A machine that refuses to hear has their rows to tell it. Raises what its transition raises else, and TransitionError:
+        there is no end to them.
         """
+        last = self._unit.seq + MAX_ENTAILED
         while self._unborn:
+            if self._unit.seq == last:
+                raise TransitionError(
+                    f"an event entails more than {MAX_ENTAILED} others: children whose keys are taken"
+                )
             each = self._unborn.pop(0)
             machine, key = address_of(each)
             cause = str(ActionId(self._unit.seen.id, each.seq, each.idx))
@@ -228,25 +245,41 @@ class Draft:
     def offer(self, inbox: Sequence[Held]) -> None:
         """Offer the held events again, oldest first, from the start after each one that changed the state.
 
-        One that is taken leaves the inbox. One whose transition has a bug stays there, and stands in `refused`. One that
-        its transition refuses (Rejected) stands in the log as ignored, with the reason: nothing accepted is lost without
-        a trace.
+        One that is taken leaves the inbox. One whose transition, or what follows from it, has a bug stays there, and stands
+        in `refused`; so does one that nobody here reads. One that its transition refuses (Rejected) stands in the log as
+        ignored, with the reason: nothing accepted is lost without a trace.
         """
         waiting = list(inbox)
-        while (held := next((h for h in waiting if self._wanted(h)), None)) is not None:
+        while (held := self._next(waiting)) is not None:
             waiting.remove(held)
-            event = decode_named(self.machine, "event", held.name, held.payload, held.version)
-            known = None if held.dedup_key is None else Dedup(held.dedup_key, None, None)
+            before = self._unit.copied(), self.state, self.changed, [*self._unborn]
             try:
-                self.apply(event, held.source, cause=held.cause, call_id=held.call_id, dedup=known)
-            except Rejected as refusal:
-                self._record_refused(held, known, refusal.reason)
+                self._take_up(held)
             except Exception as bug:  # noqa: BLE001 - in the user's transition: this event waits on, the others need not
+                self._unit, self.state, self.changed, self._unborn = before
                 self.refused.append((held, bug))
-                continue
-            self.follow()
-            if held.pos is not None:
-                self._unit.taken.append(held.pos)
+
+    def _next(self, waiting: list[Held]) -> Held | None:
+        """The oldest one that an edge takes now; those that cannot be read are taken out."""
+        for held in list(waiting):
+            try:
+                if self._wanted(held):
+                    return held
+            except Refused as unread:
+                waiting.remove(held)
+                self.refused.append((held, unread))
+        return None
+
+    def _take_up(self, held: Held) -> None:
+        event = decode_named(self.machine, "event", held.name, held.payload, held.version)
+        known = None if held.dedup_key is None else Dedup(held.dedup_key, None, None)
+        try:
+            self.apply(event, held.source, cause=held.cause, call_id=held.call_id, dedup=known)
+        except Rejected as refusal:
+            self._record_refused(held, known, refusal.reason)
+        self.follow()
+        if held.pos is not None:
+            self._unit.taken.append(held.pos)
 
     def _record_refused(self, held: Held, known: Dedup | None, reason: str) -> None:
         unit = self._unit

@@ -51,7 +51,7 @@ class Attempt(Generic[R_co]):
         return str(self.id)
 
     def heartbeat(self) -> None:
-        """Say that the effect makes progress. Never blocks."""
+        """Say that the effect makes progress. Never blocks. Nothing listens to it yet."""
         self._beat()
 
 

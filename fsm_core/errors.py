@@ -21,7 +21,8 @@ FsmError
 │   ├── DedupMismatch            the dedup key was used before, with other content
 │   ├── InboxFull                too many events are held already
 │   ├── ChildExists              a machine to be spawned is there already, and its parent has no edge to be told by
-│   └── WrongStatus              the action is not in a status that allows this
+│   ├── WrongStatus              the action is not in a status that allows this
+│   └── NotRetried               the action is a Spawn that failed: nobody runs it again
 ├── NotFound
 │   ├── MachineNotFound          no such row
 │   ├── ActionNotFound           no such row
@@ -217,7 +218,7 @@ class UnhandledEvent(Refused):
 
 
 class MachineEnded(Refused):
-    """The machine has ended (`status`) other than by its own final state: no event reaches it."""
+    """The machine has ended (`status`): nothing reaches it. An event in its own final state is one without an edge."""
 
     def __init__(self, name: str, key: str, status: str) -> None:
         super().__init__(f"machine {name}/{key} has ended: {status}")
@@ -269,6 +270,16 @@ class WrongStatus(Refused):
         self.action_id = action_id
         self.status = status
         self.wanted = wanted
+
+
+class NotRetried(Refused):
+    """The action is a `Spawn` whose child's key was taken: its machine was told, and nobody runs it."""
+
+    def __init__(self, action_id: str) -> None:
+        super().__init__(
+            f"action {action_id} is a Spawn: its key was taken, its machine has been told, and may bear another"
+        )
+        self.action_id = action_id
 
 
 class NotFound(FsmError):

@@ -153,14 +153,20 @@ def cancel_children(origin: Origin) -> NewAction:
     return _built_in(origin, CancelChildren.__name__, "{}", known([], "machine", {"children": True}))
 
 
-def known(events: Sequence[tuple[str, str]], source: str, target: dict[str, object] | None = None) -> str:
+def known(
+    events: Sequence[tuple[str, str]],
+    source: str,
+    target: dict[str, object] | None = None,
+    version: int | None = None,
+) -> str:
     """The JSON of an outcome that is known before anything ran: these events, by name and payload.
 
-    target: whom they are for; None: the action's own machine.
+    target: whom they are for; None: the action's own machine. version: of that machine, in whose shape they are; None: not known.
     """
     entries = [{"name": name, "payload": msgspec.Raw(payload.encode())} for name, payload in events]
     tree: dict[str, object] = {"to": ActionStatus.COMPLETED.value, "events": entries, "source": source}
-    return text(tree if target is None else {**tree, "target": target})
+    tree |= {} if target is None else {"target": target}
+    return text(tree if version is None else {**tree, "version": version})
 
 
 def text(tree: dict[str, object]) -> str:
@@ -217,7 +223,8 @@ def _send(machine: Machine[Any, Any, Any], made: ActionId, action: Send, limits:
     payload = encode(action.event, f"event {event}", limits)
     address = {"machine": target if isinstance(target, str) else target.name, "key": key}
     shown = text({**address, "event": event, "payload": msgspec.Raw(payload.encode())})
-    outcome = known([(event, payload)], "machine", {**address})
+    written_by = None if isinstance(target, str) else target.version
+    outcome = known([(event, payload)], "machine", {**address}, written_by)
     lane = f"machine:{made.machine_id}" if machine.ordered else None
     # Whoever serves the target's queue knows the target; of a name alone, nobody here knows the queue.
     origin = _from(machine if isinstance(target, str) else target, made)._replace(version=machine.version)

@@ -173,7 +173,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class CancelChildren:
-    """A built-in action: all children of this machine that still live are cancelled, and theirs.
+    """A built-in action: all children of this machine that still live are cancelled, and theirs; not those it bears later.
 
     Cancelling a machine from outside does the same by itself; reaching a final state does not.
     """

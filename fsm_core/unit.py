@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsm_core.types import ActionId, ActionStatus, MachineStatus
@@ -125,6 +126,14 @@ class Unit:
     rebased: Rebased | None = None
     projected: list[object] = field(default_factory=list)
     """Statements of the application's own, from `@machine.project`."""
+
+    def copied(self) -> Unit:
+        """The same: what is added to one is not in the other."""
+        other = copy(self)
+        for each in fields(self):
+            if isinstance(rows := getattr(self, each.name), list):
+                setattr(other, each.name, [*rows])
+        return other
 
     @property
     def ended(self) -> bool:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def ensure(store: PostgresStore, registry: Registry) -> None:
-    """Start each schedule that is not there; tell one that is of the expression in the code. Any number of processes may.
+    """Start each schedule that is not there; `Reschedule` one that has another expression than the code. Any number of processes may.
 
     Raises StoreError.
     """

@@ -97,7 +97,7 @@ def finish_alone(store: WorkerStore, registry: Registry, result: Result) -> Fini
         return finish(store, registry, [result])
     whom = addressed(store, [result])
     if whom.children:
-        done = store.cancel_children(result.claimed.id.machine_id, "its parent has cancelled it")
+        done = store.cancel_children(result.claimed.id, "its parent has cancelled it")
         moves = [(result, delivered(result.claimed))] if done else []
         finished.stuck += [] if done else [result]
         _move(store, moves, finished)

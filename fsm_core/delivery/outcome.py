@@ -165,7 +165,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A kept outcome, read back. `version`: in whose shape its events are; None: that of the action's row."""
+    """A kept outcome, read back. `version`: in whose shape its events are; None: that of the action's row, of a message's target."""
 
     to: ActionStatus
     events: list[dict[str, Any]]

@@ -164,8 +164,11 @@ class WorkerStore(Protocol):
     def locate(self, addresses: Sequence[Address]) -> dict[Address, UUID]:
         """The ids of the machines that are there."""
 
-    def cancel_children(self, parent: UUID, note: str) -> bool:
-        """Cancel the children that still live, each in a transaction of its own. Returns whether none is left."""
+    def cancel_children(self, action: ActionId, note: str) -> bool:
+        """Cancel the machine's children that still live, each in a transaction of its own. Returns whether none is left.
+
+        action: what says so; children that were born after it are not meant.
+        """
 
     def mine(self, ids: Sequence[ActionId], tokens: Sequence[UUID]) -> dict[ActionId, ActionStatus]:
         """Of those rows that still carry the token: their status."""

@@ -38,6 +38,8 @@ class Action:
     holder: str | None = None
     known: bool = False
     """Whether its outcome is known already, and is only to be applied."""
+    told: bool = False
+    """Whether it has failed and the machine has had its `Failed`."""
 
 
 @dataclass(frozen=True, slots=True)

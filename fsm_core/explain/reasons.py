@@ -50,8 +50,8 @@ def _reasons(facts: Facts, machine: AnyMachine | None) -> Iterator[Reason]:
         yield Reason(
             Weight.STUCK,
             "unborn",
-            f"it does not exist yet; {_count(record.held, 'signal')} wait for it",
-            "start it",
+            f"it does not exist yet; {_count(record.held, 'signal')} held for its start",
+            f"fsm start {record.machine}/{record.key}",
         )
         return
     if record.status is not MachineStatus.LIVE:
@@ -60,7 +60,7 @@ def _reasons(facts: Facts, machine: AnyMachine | None) -> Iterator[Reason]:
         yield _unread(facts)
     for action in facts.actions:
         yield from _action(facts, action)
-    if record.status is MachineStatus.LIVE and not facts.actions:
+    if record.status is MachineStatus.LIVE and all(action.told for action in facts.actions):
         yield _outside(facts, machine)
 
 
@@ -96,7 +96,10 @@ def _outside(facts: Facts, machine: AnyMachine | None) -> Reason:
 
 def _action(facts: Facts, action: Action) -> Iterator[Reason]:
     name = f"{action.name} ({action.id})"
-    if action.status is ActionStatus.FAILED:
+    if action.told:  # an effect that runs again now may do what the machine has given up on: no advice
+        said = f"{name} failed: {action.error or 'no error is recorded'}; the machine was told, and went on"
+        yield Reason(Weight.FINE, "failed-told", said)
+    elif action.status is ActionStatus.FAILED:
         yield Reason(
             Weight.BROKEN,
             "failed",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fsm_core import audit
 from fsm_core.errors import (
     MachineEnded,
+    NotRetried,
     WrongStatus,
 )
 from fsm_core.limits import SECOND, Limit
@@ -21,6 +22,7 @@ from fsm_core.types import (
     ActionStatus,
     Key,
     MachineStatus,
+    Spawn,
     key_text,
 )
 
@@ -50,9 +52,11 @@ class Operating(Looking):
         """As `PostgresStore.retry`."""
         with self._tables.lock:
             if len(action_ids) == 1:
-                _must_be(self._action(action_ids[0]), (ActionStatus.FAILED,))
+                _must_be(only := self._action(action_ids[0]), (ActionStatus.FAILED,))
+                if only.name == Spawn.__name__:
+                    raise NotRetried(str(only.id))
             found = [self._tables.actions[i] for i in dict.fromkeys(action_ids) if i in self._tables.actions]
-            failed = [row for row in found if row.status is ActionStatus.FAILED]
+            failed = [r for r in found if r.status is ActionStatus.FAILED and r.name != Spawn.__name__]
             for row in failed:
                 known = {attempt.number for attempt in self._tables.attempts[row.id].values()}
                 if row.outcome is None and row.attempt not in known:

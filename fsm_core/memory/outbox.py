@@ -69,10 +69,10 @@ class MemoryOutbox:
             rows = self._tables.machines
             return {a: known[a] for a in addresses if a in known and rows[known[a]].state}
 
-    def cancel_children(self, parent: UUID, note: str) -> bool:
+    def cancel_children(self, action: ActionId, note: str) -> bool:
         """See `WorkerStore.cancel_children`."""
         with self._tables.lock:
-            for child in self._tables.children(parent):
+            for child in self._tables.children(action.machine_id, action):
                 self._tables.end(child, note)
             return True
 

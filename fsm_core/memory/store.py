@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class MemoryStore(Operating):
-    """Machines in memory: every verb of `PostgresStore` with the same answers and refusals, and `drain`. Thread-safe.
+    """Machines in memory: the verbs of `PostgresStore` (but `explain`) with the same answers and refusals, and `drain`. Thread-safe.
 
     entries: the effects that `drain` runs, and machines that calls do not name. clock: what time it is (None: a `Clock`
     that begins now and stands still). limits: of payloads.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fsm_core.births import Address, cancelled
 from fsm_core.delivery.waiters import Waiters
 from fsm_core.rows import STATE_TIMER, text
-from fsm_core.types import ActionId, ActionStatus, MachineStatus
+from fsm_core.types import ActionId, ActionStatus, MachineStatus, Spawn
 from fsm_core.unit import Held, NewEvent, Rebased, Seen, Unit
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ class BucketRow:
     refilled_at: datetime
 
 
-_ROWS = frozenset({"machines", "addresses", "events", "actions", "of_machine", "inbox", "expires", "dedup"})
+_ROWS = frozenset(
+    {"machines", "addresses", "events", "actions", "of_machine", "inbox", "expires", "dedup", "snapshots"}
+)
 
 
 @dataclass
@@ -179,9 +181,16 @@ class Tables:
                 return unit
             taken |= more
 
-    def children(self, parent: UUID) -> list[MachineRow]:
-        """The children of a machine that still live."""
-        return [row for row in self.machines.values() if row.parent == parent and row.ended_at is None]
+    def children(self, parent: UUID, before: ActionId | None = None) -> list[MachineRow]:
+        """The children of a machine that still live. before: not those that were born after this action of its."""
+        mine = [row for row in self.machines.values() if row.parent == parent and row.ended_at is None]
+        later = {
+            row.payload
+            for row in self.of_machine[parent]
+            if before is not None and row.name == Spawn.__name__ and row.status is ActionStatus.COMPLETED
+            and row.id > before
+        }  # fmt: skip
+        return [row for row in mine if text({"machine": row.fsm, "key": row.key}) not in later]
 
     def end(self, row: MachineRow, note: str) -> int:
         """Cancel a machine with its open actions; its parent is told, its children follow. Returns how many actions."""
@@ -232,10 +241,13 @@ class Tables:
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
         """What raises inside leaves every row as it was."""
-        kept = {f.name: copy.deepcopy(getattr(self, f.name)) for f in fields(self) if f.name in _ROWS}
+        # All in one copy: a row that stands in two tables is one row in the copy, too.
+        kept = copy.deepcopy({f.name: getattr(self, f.name) for f in fields(self) if f.name in _ROWS})
+        shown = len(self.projected)
         try:
             yield
         except BaseException:
+            del self.projected[shown:]
             for name, value in kept.items():
                 setattr(self, name, value)
             raise
@@ -319,7 +331,7 @@ class Tables:
         self.snapshots[machine].append(now)
         for row in self.of_machine[machine]:
             armed = row.status in (ActionStatus.PENDING, ActionStatus.PUBLISHED)
-            if armed and row.timer == f"{STATE_TIMER}{now.before}":
+            if armed and row.id.seq <= now.seq and row.timer == f"{STATE_TIMER}{now.before}":
                 row.timer = f"{STATE_TIMER}{now.state_name}"
 
     def _step(self, row: MachineRow, unit: Unit) -> None:

@@ -143,9 +143,9 @@ class PostgresOutbox:
 
         return self._ask("locate machines", Ask(family.LOCATE, parameters, reads))
 
-    def cancel_children(self, parent: UUID, note: str) -> bool:
+    def cancel_children(self, action: ActionId, note: str) -> bool:
         """See `WorkerStore.cancel_children`."""
-        parameters = {"id": parent, "limit": CHILDREN_A_PASS}
+        parameters = {"id": action.machine_id, "seq": action.seq, "idx": action.idx, "limit": CHILDREN_A_PASS}
         children: list[Row] = self._ask("look for children", Ask(family.CHILDREN, parameters, list))
         for fsm, key in children:
             try:

@@ -56,7 +56,7 @@ class StepContext(Generic[R_co]):
         return self._run.resources
 
     def heartbeat(self) -> None:
-        """Say that the step is at work. Never blocks."""
+        """Say that the step is at work. Never blocks. Nothing listens to it yet."""
         self._run.heartbeat()
 
     @property

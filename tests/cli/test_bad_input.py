@@ -304,7 +304,7 @@ def test_each_verb_is_told_in_one_whole_line(fsm: Fsm, monkeypatch: pytest.Monke
     _, out, _ = fsm("--help")
 
     assert "prune" in out
-    assert "..." not in out
+    assert "..." not in out.partition("Commands:")[2]
 
 
 def test_help_needs_neither_sqlalchemy_nor_celery() -> None:

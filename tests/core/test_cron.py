@@ -1,5 +1,6 @@
 """Schedules are machines: one start for each tick, in the schedule's own log."""
 
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,7 @@ import pytest
 from fsm_core import Machine, advance
 from fsm_core.check import check
 from fsm_core.codec import encode
-from fsm_core.cron import Cron, Pause, Paused, Reschedule, Resume, Scheduled, Tick
+from fsm_core.cron import Cron, Pause, Paused, Reschedule, Resume, Scheduled, Tick, ticks
 from fsm_core.errors import DefinitionError, UnknownType
 from fsm_core.memory import Clock, MemoryStore
 
@@ -84,6 +85,20 @@ def test_a_zone_is_kept_through_the_change_of_the_clocks() -> None:
     assert started(store) == [
         "berlin/2026-03-28T01:30Z", "berlin/2026-03-29T01:00Z", "berlin/2026-03-30T00:30Z", "berlin/2026-03-31T00:30Z",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("minutes", [1, 31, 45, 61, 90])
+def test_in_an_hour_that_comes_twice_the_next_tick_is_never_behind(minutes: int) -> None:
+    """On 25 October 2:00 to 3:00 comes twice in Berlin, from 0:00 and from 1:00 UTC. A tick of the first that is late is one tick."""
+    store = run_on(BERLIN, 1, begin=datetime(2026, 10, 24, 0, 29, tzinfo=UTC))
+    store.clock.advance(timedelta(minutes=minutes))
+    done = store.drain()
+
+    assert done.completed < 5
+    assert started(store) == ["berlin/2026-10-24T00:30Z", "berlin/2026-10-25T00:30Z"]
+    assert store.get(BERLIN, "berlin").state.next == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+    at = datetime(2026, 10, 25, 0, 29, tzinfo=UTC) + timedelta(minutes=minutes)
+    assert next(ticks("30 2 * * *", "Europe/Berlin", at)) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
 
 
 def test_a_pause_misses_what_comes_in_it() -> None:
@@ -162,6 +177,12 @@ def test_nobody_ticks_by_hand() -> None:
 def test_what_is_no_schedule_is_refused_at_definition(cron: str, zone: str, says: str) -> None:
     with pytest.raises(DefinitionError, match=says):
         Cron("c", cron, report, zone=zone)
+
+
+def test_without_the_extra_it_says_which_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+    with pytest.raises(DefinitionError, match=r"cron 'c' needs cronsim: pip install 'fsm-core\[cron\]'"):
+        Cron("c", "0 3 * * *", report)
 
 
 def test_it_needs_something_to_start_with() -> None:

@@ -50,7 +50,12 @@ def test_nothing_under_way_means_that_it_waits_for_somebody() -> None:
 def test_what_has_ended_or_was_never_born() -> None:
     ended = {"status": MachineStatus.CANCELLED, "ended_at": ago(hours=3)}
     assert only(record=ended)[:2] == ("ended", "it has ended: cancelled, 3 h")
-    assert only(record={"status": MachineStatus.UNBORN, "held": 1})[0] == "unborn"
+    unborn = {"status": MachineStatus.UNBORN, "held": 1}
+    assert only(record=unborn) == (
+        "unborn",
+        "it does not exist yet; 1 signal held for its start",
+        "fsm start door/front",
+    )
 
 
 def test_a_version_that_nobody_reads_comes_first() -> None:
@@ -102,6 +107,17 @@ def test_an_action_says_where_it_stands(
     assert found == code
     assert says in message
     assert (advice or "") in (todo or "")
+
+
+def test_a_failure_that_the_machine_has_heard_of_needs_no_hand() -> None:
+    """To run a charge again whose order has been cancelled for it would take the money after all."""
+    told = {"status": ActionStatus.FAILED, "error": "no", "told": True}
+    assert [(code, advice) for code, _, advice in why(**told)] == [
+        ("waits-for-event", None),
+        ("failed-told", None),
+    ]
+    ended = {"status": MachineStatus.DONE, "ended_at": NOW}
+    assert [code for code, *_ in why(record=ended, **told)] == ["ended", "failed-told"]
 
 
 def test_what_needs_a_hand_stands_before_what_does_not() -> None:

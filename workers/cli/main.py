@@ -1,6 +1,6 @@
 """The command `fsm`: its verbs, and the one place where errors become a line and an exit status.
 
-Exit status: 0 done; 1 a server is away, something broke, or `check` found something; 2 the call was wrong and nothing changed.
+Exit status: 0 done; 1 a server is away, something broke, or a verb found what it looks for (`check`, `fsck`, ...); 2 the call was wrong and nothing changed.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ def stack(
     workers: int = 1,
     pool: str = "threads",
     concurrency: int = 8,
+    queues: Sequence[str] = ("default",),
     env: Mapping[str, str] | None = None,
     log_dir: Path | None = None,
     on_end: Callable[[Ended], None] | None = None,
@@ -53,6 +54,7 @@ def stack(
         workers: How many worker processes.
         pool: Celery's pool: `threads` or `prefork`.
         concurrency: Effects at once in each worker.
+        queues: Those that each worker serves.
         env: Variables of the processes on top of this one's. Where DATABASE_URL or BROKER_URL is in neither, an
             embedded server takes its place.
         log_dir: Where each process writes `<its name>.log`; without it, to this one's output.
@@ -69,7 +71,7 @@ def stack(
         joined = _joined(servers, machines, env or {})
         _prepare(servers, {**given, **joined})
         with Supervisor(on_end=on_end) as supervisor:
-            for name, argv in _commands(workers, pool, concurrency).items():
+            for name, argv in _commands(workers, pool, concurrency, queues).items():
                 log = None if log_dir is None else log_dir / f"{name}.log"
                 supervisor.start(name, Command(argv, env={"PYTHONUNBUFFERED": "1", **joined}, log=log))
             yield Stack(servers.database_url, servers.broker_url, joined, supervisor)
@@ -110,13 +112,21 @@ def _ask_broker(url: str) -> None:
         client.close()
 
 
-def _commands(workers: int, pool: str, concurrency: int) -> dict[str, list[str]]:
+def _commands(workers: int, pool: str, concurrency: int, queues: Sequence[str]) -> dict[str, list[str]]:
     names = [f"worker-{number}" for number in range(1, workers + 1)]
     relay = [sys.executable, "-m", "workers.cli.main", "relay"]
-    return {"relay": relay, **{name: _worker(name, pool, concurrency) for name in names}}
+    return {"relay": relay, **{name: _worker(name, pool, concurrency, queues) for name in names}}
 
 
-def _worker(name: str, pool: str, concurrency: int) -> list[str]:
+def _worker(name: str, pool: str, concurrency: int, queues: Sequence[str]) -> list[str]:
     celery = [sys.executable, "-m", "celery", "-A", "workers", "worker", "--loglevel", "INFO"]
     size = ["--pool", pool, "--concurrency", str(concurrency), "--hostname", f"{name}@%h"]
-    return [*celery, *size, "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return [
+        *celery,
+        *size,
+        "--queues",
+        ",".join(queues),
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+    ]

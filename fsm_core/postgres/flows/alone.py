@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import logging
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
 
 from fsm_core.births import Address, address_of
-from fsm_core.errors import ConstraintViolated, DatabaseError
+from fsm_core.errors import ConstraintViolated, DatabaseError, StoreError
 from fsm_core.postgres import params, projections
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import family
@@ -15,11 +16,16 @@ from fsm_core.postgres.statements.machines import CONSTRAINTS_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from typing import Any
 
     from fsm_core.unit import Unit
 
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
 TRIES = 5
+"""How many births that cross ours are borne."""
+
 _TAKEN = "23505"
 _INTEGRITY = "23"
 
@@ -49,8 +55,8 @@ async def alone(decide: Decide, write: Write, *, own: bool) -> bool:
     ConstraintViolated by a projection; then nothing is written, and the transaction goes on.
     """
     taken: frozenset[Address] = frozenset()
-    offer = True
-    for tries in range(TRIES):
+    offer, crossed = True, 0
+    while True:  # each time around an address more is known to be in use, or a try less is left
         unit = decide(taken, offer=offer)
         more = await _in_use(unit) - taken
         if more:
@@ -61,11 +67,29 @@ async def alone(decide: Decide, write: Write, *, own: bool) -> bool:
         except ConstraintViolated:
             if not (unit.taken and offer):
                 raise
+            log.warning("held events are left out of a unit, as one may break a constraint")
             offer = False  # it may have been a held event: that one waits on, and the present one is tried without it
         except DatabaseError as error:
-            if error.sqlstate != _TAKEN or tries == TRIES - 1:
+            crossed += 1
+            if error.sqlstate != _TAKEN or crossed == TRIES:
                 raise
-    raise AssertionError  # pragma: no cover - every address of a decision cannot be taken again and again
+
+
+async def whole(flow: Coroutine[Ask[Any], Any, T]) -> T:
+    """Run a flow that writes more than once in the caller's transaction: what it raises takes back what it wrote before.
+
+    Raises what the flow raises. After a StoreError there is no transaction left to go on with.
+    """
+    await Ask(family.CALL, {}, len)
+    try:
+        done = await flow
+    except StoreError:
+        raise
+    except Exception:
+        await Ask(family.CALL_BACK, {}, len)
+        raise
+    await Ask(family.CALL_DONE, {}, len)
+    return done
 
 
 async def extras(unit: Unit, *, own: bool) -> None:

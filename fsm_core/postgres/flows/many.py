@@ -10,6 +10,7 @@ from fsm_core.errors import MachineNotFound, Refused, UnknownMachine
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.advance import Call, Conflict, decided
+from fsm_core.postgres.flows.alone import whole
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.types import MachineStatus
 
@@ -70,7 +71,7 @@ async def many(calls: Sequence[Call]) -> list[Answer]:
 async def many_joined(calls: Sequence[Call]) -> list[Snapshot[Any]]:
     """The same in the caller's transaction: all or nothing. Locks are taken in the order of ids.
 
-    Raises the first refusal, before anything is written.
+    Raises the first refusal; then nothing is written.
     """
     await Ask(sql.LOCK_KEYS, _addresses(calls), len)
     answers = [Answer(call) for call in calls]
@@ -78,6 +79,11 @@ async def many_joined(calls: Sequence[Call]) -> list[Snapshot[Any]]:
     for answer in answers:
         if answer.refusal is not None:
             raise answer.refusal
+    await (whole(_written(groups)) if any(g.alone for g in groups) else _written(groups))
+    return [answer.snapshot for answer in answers if answer.snapshot is not None]
+
+
+async def _written(groups: Sequence[_Group]) -> None:
     ready = [g for g in groups if not g.alone and g.writes]
     written = await params.write_many([g.draft.unit for g in ready]) if ready else set()
     if len(written) < len(ready):
@@ -86,7 +92,6 @@ async def many_joined(calls: Sequence[Call]) -> list[Snapshot[Any]]:
         if group.alone:
             for answer in group.answers:
                 answer.snapshot = await _one(answer.call, group.row)
-    return [answer.snapshot for answer in answers if answer.snapshot is not None]
 
 
 async def _one(call: Call, row: Row) -> Snapshot[Any]:

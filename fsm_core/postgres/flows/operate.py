@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsm_core.births import cancelled
-from fsm_core.errors import ActionNotFound, MachineEnded, WrongStatus
+from fsm_core.errors import ActionNotFound, MachineEnded, NotRetried, WrongStatus
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask
 from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.flows.look import find
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import outbox
-from fsm_core.types import ActionId, ActionStatus
+from fsm_core.types import ActionId, ActionStatus, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ OPEN = (ActionStatus.BLOCKED, ActionStatus.PENDING, ActionStatus.PUBLISHED, Acti
 async def retry(wanted: Sequence[ActionId]) -> list[ActionId]:
     """Put failed actions back with a fresh budget of attempts; a kept outcome is applied, not re-run.
 
-    Returns those that went back. With one action asked for: raises ActionNotFound, WrongStatus; nothing changed.
+    Returns those that went back. With one action asked for: raises ActionNotFound, WrongStatus, NotRetried; nothing changed.
     """
     rows = await Ask(outbox.RETRY, params.keys(wanted), list)
     if len(wanted) == 1:
@@ -31,7 +31,9 @@ async def retry(wanted: Sequence[ActionId]) -> list[ActionId]:
             raise ActionNotFound(str(wanted[0]))
         if rows[0][3] != ActionStatus.FAILED:
             raise WrongStatus(str(wanted[0]), rows[0][3], (ActionStatus.FAILED,))
-    return [ActionId(*row[:3]) for row in rows if row[3] == ActionStatus.FAILED]
+        if rows[0][4] == Spawn.__name__:
+            raise NotRetried(str(wanted[0]))
+    return [ActionId(*row[:3]) for row in rows if row[3] == ActionStatus.FAILED and row[4] != Spawn.__name__]
 
 
 async def cancel_action(wanted: ActionId, note: str) -> None:

@@ -11,6 +11,7 @@ from fsm_core.inputs import UNBORN_TTL, Dedup, remembered
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.advance import Call, Conflict, decided, one, read
+from fsm_core.postgres.flows.alone import whole
 from fsm_core.postgres.flows.start import new_id, start
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import signals
@@ -44,9 +45,13 @@ async def signal(call: Call, *, locked: bool, own: bool = True) -> Receipt:
 
 
 async def signal_or_start(call: Call, birth: Birth, *, own: bool = True) -> Receipt:
-    """Start the machine if it is not there, then signal it; in one transaction, which the caller is in."""
-    await start(birth, locked=True, own=own)
-    return await signal(call, locked=True, own=own)
+    """Start the machine if it is not there, then signal it, or neither; in one transaction. Raises what both raise."""
+
+    async def both() -> Receipt:
+        await start(birth, locked=True, own=own)
+        return await signal(call, locked=True, own=own)
+
+    return await (both() if own else whole(both()))
 
 
 async def _held(call: Call, seen: Seen | None, dedup: Dedup | None) -> Receipt | None:

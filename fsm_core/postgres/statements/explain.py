@@ -3,13 +3,17 @@
 from fsm_core.postgres.statements import Statement
 
 # Open and failed actions of a machine, the oldest first, with their workers and whoever has their lane.
-# Index: actions_pkey, actions_lane, workers_pkey.
+# Index: actions_pkey, actions_lane, workers_pkey; for a failed one also events_pkey, from the event that emitted it on.
 OPEN_ACTIONS = Statement(
     "open_actions",
     """
 SELECT a.machine_id, a.seq, a.idx, a.name, a.version, a.status, a.queue, a.run_at, a.attempt, a.publishes, a.timer, a.lane,
        a.limit_name, a.limit_key, a.published_at, a.started_at, a.error ->> 'message', a.note, w.host || ' (pid ' || w.pid || ')',
-       CASE WHEN w.dead_at IS NULL THEN w.alive_until END, h.holder, a.outcome IS NOT NULL, clock_timestamp()
+       CASE WHEN w.dead_at IS NULL THEN w.alive_until END, h.holder, a.outcome IS NOT NULL,
+       a.status = 'failed' AND EXISTS (
+         SELECT FROM {s}.events e WHERE e.machine_id = a.machine_id AND e.seq > a.seq AND starts_with(e.name, 'Failed[')
+            AND e.cause = a.machine_id || '.' || a.seq || '.' || a.idx),
+       clock_timestamp()
   FROM {s}.actions a LEFT JOIN {s}.workers w ON w.id = a.worker_id AND a.status = 'running'
   LEFT JOIN LATERAL (
     SELECT m.fsm || '/' || m.key AS holder FROM {s}.actions o JOIN {s}.machines m ON m.id = o.machine_id

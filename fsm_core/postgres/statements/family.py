@@ -10,6 +10,11 @@ SAVEPOINT = Statement("savepoint", "SAVEPOINT fsm_unit")
 RELEASE = Statement("release", "RELEASE SAVEPOINT fsm_unit")
 BACK = Statement("back", "ROLLBACK TO SAVEPOINT fsm_unit")
 
+# The same around what a caller asked for in one call, which may be several units: their savepoints lie within.
+CALL = Statement("call", "SAVEPOINT fsm_call")
+CALL_DONE = Statement("call_done", "RELEASE SAVEPOINT fsm_call")
+CALL_BACK = Statement("call_back", "ROLLBACK TO SAVEPOINT fsm_call")
+
 # Which of these addresses are in use? No lock: machines_address is the judge when they are written. Index: machines_address.
 IN_USE = Statement(
     "in_use",

@@ -97,18 +97,19 @@ SELECT u.machine_id, u.seq, u.idx, a.status
 )
 
 # An operator's retry: attempts are counted anew from here; a kept outcome is applied, not re-run. The last attempt, which stood on
-# the row, moves to the others: the next claim would wipe out that it was. Waits. Index: actions_pkey.
+# the row, moves to the others: the next claim would wipe out that it was. A Spawn is not retried: nobody runs one. Waits. Index:
+# actions_pkey.
 RETRY = Statement(
     "retry",
     """
 WITH l AS MATERIALIZED (
   SELECT a.machine_id, a.seq, a.idx, a.status, a.lane, a.limit_name, a.token, a.attempt, a.worker_id, a.started_at, a.finished_at, a.error,
-         a.outcome FROM unnest(%(machine)s::uuid[], %(seq)s::int[], %(idx)s::smallint[])
+         a.outcome, a.name FROM unnest(%(machine)s::uuid[], %(seq)s::int[], %(idx)s::smallint[])
          AS u(machine_id, seq, idx) JOIN {s}.actions a USING (machine_id, seq, idx) ORDER BY 1, 2, 3 FOR NO KEY UPDATE OF a),
 t AS (
   INSERT INTO {s}.attempts (machine_id, seq, idx, token, attempt, worker_id, started_at, ended_at, outcome, error)
   SELECT machine_id, seq, idx, token, attempt, worker_id, started_at, finished_at, 'error', error FROM l
-   WHERE status = 'failed' AND outcome IS NULL AND started_at IS NOT NULL AND token IS NOT NULL
+   WHERE status = 'failed' AND name <> 'Spawn' AND outcome IS NULL AND started_at IS NOT NULL AND token IS NOT NULL
      AND NOT EXISTS (SELECT 1 FROM {s}.attempts x WHERE x.machine_id = l.machine_id AND x.seq = l.seq AND x.idx = l.idx
                                                     AND x.attempt = l.attempt)
   ON CONFLICT DO NOTHING),
@@ -116,12 +117,13 @@ moved AS (
   UPDATE {s}.actions a
      SET status = CASE WHEN l.lane IS NULL AND l.limit_name IS NULL THEN 'pending' ELSE 'blocked' END, budget_from = a.attempt,
          run_at = clock_timestamp(), finished_at = NULL, note = 'retried by hand'
-    FROM l WHERE l.status = 'failed' AND a.machine_id = l.machine_id AND a.seq = l.seq AND a.idx = l.idx
+    FROM l WHERE l.status = 'failed' AND l.name <> 'Spawn'
+     AND a.machine_id = l.machine_id AND a.seq = l.seq AND a.idx = l.idx
   RETURNING a.machine_id, a.seq, a.idx),
 ring AS (
   SELECT CASE WHEN EXISTS (SELECT 1 FROM moved) AND NOT pg_try_advisory_xact_lock_shared({bell})
               THEN pg_notify({channel}, '') END)
-SELECT l.machine_id, l.seq, l.idx, l.status, (SELECT count(*) FROM ring) FROM l
+SELECT l.machine_id, l.seq, l.idx, l.status, l.name, (SELECT count(*) FROM ring) FROM l
 """,
 )
 

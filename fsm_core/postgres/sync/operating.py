@@ -39,7 +39,7 @@ class Operating(Looking):
     def retry(self, action_ids: Sequence[ActionId]) -> list[ActionId]:
         """Put failed actions back with a fresh budget; a kept outcome is applied, not re-run. Returns those put back.
 
-        With a single id: raises ActionNotFound, WrongStatus; then nothing changed.
+        With a single id: raises ActionNotFound, WrongStatus, NotRetried; then nothing changed.
         """
         return self._once("retry", partial(operate.retry, action_ids), opening=self._lock_timeout)
 
