@@ -59,7 +59,7 @@ class Installed:
             k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "BROKER_URL", "FSM_MACHINES")
         }
         return subprocess.run(
-            [self.bin / command[0], *command[1:]], cwd=self.work, text=True, capture_output=True, check=False,
+            [self.bin / command[0], *command[1:]], cwd=self.work, text=True, capture_output=True, check=False, timeout=60,
             env={**inherited, "PYTHONPATH": str(self.work), **environ},
         )  # fmt: skip
 
@@ -82,7 +82,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         fresh.says("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     )
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    (packages / "sitecustomize.py").write_text(HIDDEN)
+    # By a .pth of its own: a distribution's Python may have a sitecustomize that would be found before ours.
+    (packages / "hidden_extras.py").write_text(HIDDEN)
+    (packages / "hidden_extras.pth").write_text("import hidden_extras\n")
     return fresh
 
 
