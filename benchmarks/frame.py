@@ -11,13 +11,23 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Options:
-    """How a benchmark is run. smoke: one tiny round, to see that it works; its figures say nothing."""
+    """How a benchmark is run.
+
+    smoke: one tiny round, to see that it works; its figures say nothing. scale: of the benchmarks that fill or run a million:
+    0.1 is a tenth of each. world: servers that are up already (`benchmarks.world.World`), for those that need some.
+    """
 
     smoke: bool = False
+    scale: float = 1.0
+    world: object = None
 
     def size(self, full: int, smoke: int = 1) -> int:
         """How many: `full`, or `smoke` where nothing is measured."""
         return smoke if self.smoke else full
+
+    def scaled(self, full: int, smoke: int = 1) -> int:
+        """How many of what is too many for a quick look."""
+        return smoke if self.smoke else max(int(full * self.scale), smoke)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 Deciding: Machine, To, Untracked, Failed, Context, Route, Rejected, advance, begin, replay. Timers: After, At, Cancel, Timeout.
 Several machines: Send, Spawn, ChildEnded, CancelChildren, Join. The application's own tables: Change.
-Running effects: Effects, Attempt, Retry, Permanent, NotDone. Storing: `fsm_core.postgres`. Errors: `fsm_core.errors`.
+Running effects: Effects, Attempt, Retry, Permanent, InDoubt, NotDone. Storing: `fsm_core.postgres`. Errors: `fsm_core.errors`.
 """
 
 from fsm_core.context import Context
 from fsm_core.decide import advance, begin, replay
 from fsm_core.effects import Attempt, Effects, NotDone
-from fsm_core.errors import FsmError, Permanent, Rejected, UnhandledEvent
+from fsm_core.errors import FsmError, InDoubt, Permanent, Rejected, UnhandledEvent
 from fsm_core.join import Join
 from fsm_core.machine import Machine
 from fsm_core.records import ActionRecord, HistoryEntry, Snapshot
@@ -51,6 +51,7 @@ __all__ = [
     "Failed",
     "FsmError",
     "HistoryEntry",
+    "InDoubt",
     "Join",
     "Key",
     "Machine",

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, get_origin
 import msgspec
 
 from fsm_core.errors import DefinitionError, InvalidPayload, UnknownType
-from fsm_core.payload import DEFAULT_LIMITS, SHOWN, Limits, dump, parse, refuse_collisions
+from fsm_core.payload import (
+    DEFAULT_LIMITS,
+    RESERVED,
+    SHOWN,
+    Limits,
+    dump,
+    parse,
+    refuse_collisions,
+    refuse_sealed,
+)
 from fsm_core.types import WRAPPERS, Failed, Spawn
 from fsm_core.whole import filler
 from fsm_core.wrapped import unwrapping, wrapping
@@ -41,6 +50,8 @@ def encode(value: object, what: str, limits: Limits = DEFAULT_LIMITS, *, form: o
         raise InvalidPayload(
             f"{what}: {type(value).__name__} is no JSON object but a {'list' if text[0] == '[' else 'scalar'}"
         )
+    if RESERVED in text and RESERVED in msgspec.json.decode(text):
+        raise InvalidPayload(f"{what}: a field is called {RESERVED}, which is what a store calls an encrypted payload")
     if not isinstance(value, WRAPPERS):
         refuse_collisions(text, what)
         _decode_text(form or type(value), text, what)
@@ -59,9 +70,10 @@ def decode_named(
 ) -> Any:
     """The state, event or action (`role`) called `name`, as `version` of the machine wrote it (None: the present one).
 
-    Raises UnknownType if there is none, InvalidPayload: it does not fit, or its upcaster raised.
+    Raises UnknownType if there is none, InvalidPayload: it does not fit, or its upcaster raised; Sealed.
     """
     what = f"{role} {name}"
+    refuse_sealed(text, what)
     if version is not None and version != machine.version:
         if (older := machine.upcaster(version, role, name)) is not None:
             return _upcast(older, text, what)

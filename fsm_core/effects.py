@@ -31,7 +31,7 @@ DEFAULT_RETRY = Retry()
 
 @dataclass(frozen=True)
 class Attempt(Generic[R_co]):
-    """One start of an effect.
+    """One start of an effect, or of its probe.
 
     id: the action's. number: from 1, crashes included. deadline: when the attempt ends by its timeout (aware).
     resources: what the `Effects` were given as `resources=`, entered once per worker process.
@@ -51,12 +51,22 @@ class Attempt(Generic[R_co]):
         return str(self.id)
 
     def heartbeat(self) -> None:
-        """Say that the effect makes progress. Never blocks. Nothing listens to it yet."""
+        """Say that the effect makes progress: moves the limit that `heartbeat_timeout=` sets. Never blocks, from any thread."""
         self._beat()
 
 
 class NotDone:
     """A probe's answer: it did not happen, run the effect."""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What `act` says of an attempt's end."""
+
+    timeout: timedelta
+    silence: timedelta | None = None
+    isolated: bool = False
+    inline: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,9 @@ class Effect:
     action: str
     brings: tuple[Member, ...] = ()
     """The events that it may return, by its signature."""
+    heartbeat_timeout: timedelta | None = None
+    isolated: bool = False
+    inline: bool = False
 
 
 class Effects(Generic[R]):
@@ -105,7 +118,16 @@ class Effects(Generic[R]):
     @overload
     def act(self, function: Callable[[Act, Attempt[R]], Out], /) -> Callable[[Act, Attempt[R]], Out]: ...
     @overload
-    def act(self, /, *, retry: Retry = ..., timeout: float | timedelta = ...) -> _Act[R]: ...
+    def act(
+        self,
+        /,
+        *,
+        retry: Retry = ...,
+        timeout: float | timedelta = ...,
+        heartbeat_timeout: float | timedelta | None = ...,
+        isolated: bool = ...,
+        inline: bool = ...,
+    ) -> _Act[R]: ...
     def act(
         self,
         function: Callable[..., Any] | None = None,
@@ -113,15 +135,24 @@ class Effects(Generic[R]):
         *,
         retry: Retry = DEFAULT_RETRY,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
+        heartbeat_timeout: float | timedelta | None = None,
+        isolated: bool = False,
+        inline: bool = False,
     ) -> Any:
         """Declare the effect of an action: `(action[, attempt]) -> None | event | list[event]`, plain or async.
 
-        retry: the policy. timeout: of one attempt, in seconds or as a timedelta. Returns the function itself.
+        retry: the policy. timeout: of one attempt, in seconds or as a timedelta. heartbeat_timeout: how long it may run without
+        `attempt.heartbeat()`; None: until its timeout. isolated: it (and its probe) runs in a process of its own, which is killed
+        where a thread could only be given up. inline: where an effect's result causes it, the same worker goes on with it at once,
+        without a hop over relay and broker (ten in a row at most; not where it has to be admitted, is due later, or is for another
+        queue). Returns the function itself.
         Raises DefinitionError: an action or event that the machine does not declare, or two effects for one action.
         """
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
-            self._declare(function, self._effects, "effect", retry, _positive(timeout))
+            silence = None if heartbeat_timeout is None else _positive(heartbeat_timeout, "heartbeat_timeout")
+            limits = _Limits(_positive(timeout), silence, isolated, inline)
+            self._declare(function, self._effects, "effect", retry, limits)
             return function
 
         return declare if function is None else declare(function)
@@ -131,13 +162,18 @@ class Effects(Generic[R]):
     @overload
     def probe(self, function: Callable[[Act, Attempt[R]], Out], /) -> Callable[[Act, Attempt[R]], Out]: ...
     def probe(self, function: Callable[..., Any], /) -> Any:
-        """Declare what is asked instead of the effect when an attempt's outcome is unknown (worker lost, timeout).
+        """Declare what is asked instead of the effect when an attempt's outcome is unknown (worker lost, timeout, `InDoubt`).
 
         `(action[, attempt]) -> event | list[event] | NotDone`; raising means "cannot tell yet", asked again by the
-        effect's policy. Returns the function itself. Raises DefinitionError as `act` does.
+        effect's policy, within its timeout. Returns the function itself. Raises DefinitionError as `act` does.
         """
-        self._declare(function, self._probes, "probe", DEFAULT_RETRY, DEFAULT_TIMEOUT)
+        self._declare(function, self._probes, "probe", DEFAULT_RETRY, _Limits(DEFAULT_TIMEOUT))
         return function
+
+    @property
+    def inline(self) -> bool:
+        """Whether any of them is run by the worker that caused it."""
+        return any(effect.inline for effect in self._effects.values())
 
     def register(self, effect: Effect) -> None:
         """Take an effect that the engine made, as it is."""
@@ -161,7 +197,7 @@ class Effects(Generic[R]):
         table: dict[str, Effect],
         what: str,
         retry: Retry,
-        timeout: timedelta,
+        limits: _Limits,
     ) -> None:
         signature = read(function, what=what, takes=1, extra=Attempt)
         where = f"machine {self.machine.name!r}: {what} {signature.place}"
@@ -174,8 +210,9 @@ class Effects(Generic[R]):
                 raise DefinitionError(f"{where}: {member.name} has a {what} already: {place(other.function)}")
             is_async = inspect.iscoroutinefunction(function)
             table[member.name] = Effect(
-                function, signature.context, is_async, retry, timeout, member.name, brings
-            )
+                function, signature.context, is_async, retry, limits.timeout, member.name, brings, limits.silence,
+                limits.isolated, limits.inline,
+            )  # fmt: skip
 
     def _events(self, returns: object, where: str, *, probe: bool) -> tuple[Member, ...]:
         """The events that the result names. Raises DefinitionError: one that the machine does not declare, or the engine's."""
@@ -226,8 +263,8 @@ def _alternatives(returns: object) -> list[object]:
     return [returns]
 
 
-def _positive(timeout: float | timedelta) -> timedelta:
+def _positive(timeout: float | timedelta, name: str = "timeout") -> timedelta:
     span = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
     if span <= timedelta(0):
-        raise DefinitionError(f"timeout must be positive, not {timeout}")
+        raise DefinitionError(f"{name} must be positive, not {timeout}")
     return span

@@ -9,7 +9,8 @@ FsmError
 ├── ConfigurationError           a setting is missing or wrong
 ├── Refused                      the call was refused before anything was written
 │   ├── InvalidPayload           a value that has no faithful JSON form, or JSON that fits no type
-│   │   └── PayloadTooLarge      over the size limit
+│   │   ├── PayloadTooLarge      over the size limit
+│   │   └── Sealed               it is encrypted, and no key here opens it
 │   ├── InvalidKey               not a machine key
 │   ├── UnknownMachine           no machine of that name (and version) is registered here
 │   ├── UnknownType              not a state, event or action of that machine
@@ -39,7 +40,8 @@ FsmError
 │   ├── PoolExhausted            no connection came free in time
 │   └── UnsupportedConnection    `session=` is not a psycopg connection in a transaction
 ├── BrokerUnavailable            the broker could not be reached
-└── Permanent                    raised by an effect: do not try again
+├── Permanent                    raised by an effect: do not try again
+└── InDoubt                      raised by an effect: it may have happened; the probe is asked before it is tried again
 
 All data is in attributes; the message is made of them. `context`, where set, says what was being done.
 """
@@ -148,6 +150,13 @@ class PayloadTooLarge(InvalidPayload):
         super().__init__(f"{what} has {size} bytes, the limit is {limit}")
         self.size = size
         self.limit = limit
+
+
+class Sealed(InvalidPayload):
+    """The row's payload is encrypted, and no key of this process opens it; `reason` says which is missing."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(f"sealed: {reason}", path)
 
 
 class InvalidKey(Refused):
@@ -394,3 +403,7 @@ class BrokerUnavailable(FsmError):
 
 class Permanent(FsmError):
     """Raised by an effect: this will not succeed later either, do not try again."""
+
+
+class InDoubt(FsmError):
+    """Raised by an effect: it may have happened all the same. Its probe is asked before it is tried again."""

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from fsm_core.errors import InvalidPayload, PayloadTooLarge
+from fsm_core.errors import InvalidPayload, PayloadTooLarge, Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +36,13 @@ _UUID_LENGTHS = (32, 36)
 
 SHOWN = 200
 """Characters of a path, of names or of a reason that a message shows."""
+
+RESERVED = "$sealed"
+SEALED = f'{{"{RESERVED}": "'
+"""How a payload begins that a store has encrypted (`<key id>.<base64>"}` follows); no user's may have a field of that name."""
+
+REFUSED = "!"
+"""What stands for the dot where the key is there and does not open it."""
 
 
 @dataclass(frozen=True)
@@ -230,3 +237,26 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(name: str) -> object:
     raise InvalidPayload(f"{name} is no JSON number")
+
+
+def why_sealed(text: str) -> str | None:
+    """Why `text`, as a store read it, cannot be understood: it is encrypted still. None: it is not."""
+    if not text.startswith(SEALED):
+        return None
+    name, mark, _ = re.split(rf"([.{REFUSED}]|$)", text[len(SEALED) :], maxsplit=1)
+    if mark == REFUSED:
+        return f'key "{name}" does not open it: it was changed, or is another machine\'s'
+    return f'no key "{name:.{SHOWN}}" here'
+
+
+def refuse_sealed(text: str, what: str) -> None:
+    """Raises Sealed: `text`, as a store read it, is encrypted still."""
+    reason = why_sealed(text)
+    if reason is not None:
+        raise Sealed(reason, what)
+
+
+def shown(text: str) -> Any:
+    """The tree of a payload for whoever looks at it; of one that is encrypted still, why."""
+    reason = why_sealed(text)
+    return msgspec.json.decode(text) if reason is None else {RESERVED: reason}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
-from fsm_core.errors import DefinitionError, Permanent
+from fsm_core.errors import DefinitionError, InDoubt, Permanent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +25,16 @@ class Retry:
     """The policy of one effect.
 
     max_attempts: how often it is started at most, crashes included. wait: any tenacity wait strategy; the default is
-    exponential with jitter, from 1 second to 5 minutes. never: exception types that a repetition cannot help.
+    exponential with jitter, from 1 second to 5 minutes. never: exception types that a repetition cannot help, as if they were
+    `Permanent`. doubtful: those that leave open whether it happened (a timeout after the request was sent), as if they were
+    `InDoubt`.
     Raises DefinitionError if max_attempts is below 1.
     """
 
     max_attempts: int = 10
     wait: Wait | None = None
     never: tuple[type[Exception], ...] = ()
+    doubtful: tuple[type[Exception], ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_attempts <= MOST_ATTEMPTS:
@@ -40,6 +43,10 @@ class Retry:
     def gives_up(self, error: BaseException, attempt: int) -> bool:
         """Whether attempt number `attempt` (from 1), which raised `error`, was the last."""
         return attempt >= self.max_attempts or isinstance(error, (Permanent, *self.never))
+
+    def doubts(self, error: BaseException) -> bool:
+        """Whether an effect that raised `error` may have happened all the same."""
+        return isinstance(error, (InDoubt, *self.doubtful))
 
     def delay(self, attempt: int, error: BaseException | None = None) -> timedelta:
         """How long to wait after attempt number `attempt`, which raised `error`: 0 to 30 days."""

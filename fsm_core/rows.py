@@ -50,8 +50,17 @@ UNNAMED = "#"
 NOW = timedelta(0)
 
 
+class Claim(NamedTuple):
+    """Who runs an action: the token of its attempt, and the worker's id."""
+
+    token: UUID
+    worker: UUID
+
+
 class NewAction(NamedTuple):
     """A row of the outbox. timer: its name, where it is one. outcome: what is known of it already, as JSON.
+
+    claim: whose it is from the start: the worker that writes it goes on with it.
 
     limit_key: "" where there is a limit and no key, so that a limit without keys is one of a single key.
     """
@@ -71,6 +80,7 @@ class NewAction(NamedTuple):
     outcome: str | None = None
     limit_name: str | None = None
     limit_key: str | None = None
+    claim: Claim | None = None
 
 
 class Written(NamedTuple):

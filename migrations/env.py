@@ -16,10 +16,16 @@ def run(connection: Connection, schema: str) -> None:
         text("SELECT pg_advisory_xact_lock(hashtext('fsm.migrate'), hashtext(:schema))"),
         {"schema": schema},
     )
+    # While we wait for a table, everybody else waits behind us: not for as long as somebody's transaction may be open.
+    ours = connection.execute(
+        text("SELECT set_config('lock_timeout', '5s', true) WHERE current_setting('lock_timeout') = '0'")
+    ).scalar()
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted}"))
     context.configure(connection=connection, version_table="schema_version", version_table_schema=schema)
     with context.begin_transaction():
         context.run_migrations()
+    if ours is not None:
+        connection.execute(text("SELECT set_config('lock_timeout', '0', true)"))
 
 
 given = context.config.attributes.get("connection")

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from fsm_core.postgres.failures import typed
+from fsm_core.postgres.patience import PatientConnection
 from fsm_core.postgres.statements import Statement, channel, relay
 from fsm_core.postgres.urls import engine_url
 
@@ -36,16 +37,17 @@ KEEPALIVES: dict[str, Any] = {
 class Bell:
     """A direct connection that listens. Where listening does not work (PgBouncer in transaction mode) it never sleeps on it.
 
-    Raises StoreError, if the database is not there.
+    patience: seconds; a server that is silent for longer in mid-statement is given up. Raises StoreError, if the database is not there.
     """
 
-    def __init__(self, database_url: str, schema: str) -> None:
+    def __init__(self, database_url: str, schema: str, *, patience: float) -> None:
         self._schema = schema
         url = engine_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
         try:
-            self._connection: psycopg.Connection[Any] = psycopg.connect(
+            self._connection = PatientConnection.connect(
                 url, autocommit=True, connect_timeout=5, **KEEPALIVES
             )
+            self._connection.patience = patience
             self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel(schema))))
             self.listens = self._echo()
         except psycopg.Error as error:

@@ -26,13 +26,14 @@ class Bound:
     def __init__(self, slots: int) -> None:
         self.pace = Pace()
         self._free = slots
-        self._waiting: dict[tuple[UUID, ActionId], None] = {}
+        self._waiting: dict[tuple[UUID, ActionId], bool] = {}
         self._lock = threading.Lock()
 
     def put(self, ticket: UUID, ids: Sequence[ActionId]) -> int:
         """Let `ids` wait, each once. Returns how many lanes the caller must run for them: as many as are free and needed."""
+        alone = len(ids) == 1  # it may be one that was lost before: nothing is claimed together with it
         with self._lock:
-            self._waiting |= {(ticket, each): None for each in ids}
+            self._waiting |= {(ticket, each): alone for each in ids}
             lanes = min(self._free, len(self._waiting))
             self._free -= lanes
             return lanes
@@ -48,7 +49,9 @@ class Bound:
                 self._free += 1
                 return None
             ticket = first[0]
-            alike = list(islice((of for of in self._waiting if of[0] == ticket), 1 + self.pace.ahead))
+            ahead = 0 if self._waiting[first] else self.pace.ahead
+            together = (of for of, alone in self._waiting.items() if of[0] == ticket and not alone)
+            alike = [first] if ahead == 0 else list(islice(together, 1 + ahead))
             for of in alike:
                 del self._waiting[of]
             return ticket, [of[1] for of in alike]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from amqp.exceptions import ChannelError
 from kombu.exceptions import KombuError
 
-from fsm_core.errors import BrokerUnavailable
+from fsm_core.errors import BrokerUnavailable, ConfigurationError
+from fsm_core.postgres.crash import Point, reached
 from workers.task import TASK
 
 if TYPE_CHECKING:
@@ -48,17 +49,19 @@ class KombuBroker:
         """Send all of `messages` to `queue`. Raises BrokerUnavailable; some may have been sent then."""
         with self._asking() as connection:
             producer = self._producer = self._producer or self._app.amqp.Producer(connection)
-            for message in messages:
-                self._app.send_task(
-                    TASK,
-                    args=[str(message.ticket), [str(i) for i in message.ids]],
-                    queue=queue,
-                    producer=producer,
-                    shadow=message.label,
-                    ignore_result=True,
-                    retry=False,
-                    add_to_parent=False,
-                )
+            with producer.batch():  # one round trip for all of them, where the transport can
+                for message in messages:
+                    self._app.send_task(
+                        TASK,
+                        args=[str(message.ticket), [str(i) for i in message.ids]],
+                        queue=queue,
+                        producer=producer,
+                        shadow=message.label,
+                        ignore_result=True,
+                        retry=False,
+                        add_to_parent=False,
+                    )
+        reached(Point.RELAY_AFTER_PUBLISH)
 
     def depth(self, queue: str) -> int:
         """How many messages wait in `queue`; one that does not exist is empty. Raises BrokerUnavailable."""
@@ -77,6 +80,23 @@ class KombuBroker:
             client = getattr(connection.default_channel, "client", None)  # kombu's redis transport
             if client is not None:
                 client.ping()
+
+    def check(self) -> None:
+        """Raise ConfigurationError, if the broker throws queues away when its memory is full; BrokerUnavailable, if it is not there.
+
+        One that does not tell, or is no Redis, passes.
+        """
+        with self._asking() as connection:
+            channel = connection.default_channel
+            client = getattr(channel, "client", None)  # kombu's redis transport
+            try:
+                policy = "" if client is None else str(client.info("memory").get("maxmemory_policy"))
+            except channel.ResponseError:  # not for this user
+                return
+        if policy.startswith("allkeys"):
+            raise ConfigurationError(
+                f"the broker ({self.where}) has maxmemory-policy {policy}: it would drop queues; set it to noeviction"
+            )
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""

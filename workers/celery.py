@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, cast
 
-from celery import Celery
+from celery import Celery, signals
 
+from workers import transport
+from workers.hardened import VERIFIED, hardened
 from workers.settings import celeryconfig
 from workers.task import install
 
@@ -14,7 +16,7 @@ SAFE: dict[str, Any] = {
     # The row's lease does what the broker's acknowledgement would, at a third of the cost.
     "broker_transport_options": {
         "ack_emulation": False,
-        "socket_timeout": 30,
+        "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 10,
@@ -38,9 +40,17 @@ SAFE: dict[str, Any] = {
 }
 """What the protocol counts on. A user's `celeryconfig.py` is laid over it."""
 
+HARDENED: dict[str, Any] = {
+    "worker_enable_remote_control": False,
+    "worker_send_task_events": False,
+    "task_send_sent_event": False,
+    "accept_content": ["json"],
+}
+"""What FSM_HARDENED=1 insists on, whatever `celeryconfig.py` says: nobody tells a worker anything but by a row. So no Flower."""
+
 
 def create_app() -> Celery:
-    """The app: safe settings, then `celeryconfig.py`, then BROKER_URL; with the one task installed."""
+    """The app: safe settings, then `celeryconfig.py`, then BROKER_URL; with the one task installed, and none of Celery's own."""
     app = Celery("fsm")
     app.conf.update(SAFE)
     given = dict(celeryconfig())
@@ -49,8 +59,32 @@ def create_app() -> Celery:
     app.conf.update(given, broker_transport_options=options)
     if broker := os.environ.get("BROKER_URL"):
         app.conf.broker_url = broker
+    _guard(app, str(app.conf.broker_url).partition(":")[0])
+    app.on_after_finalize.connect(_only_ours, weak=False)
     install(app)
     return app
+
+
+def _guard(app: Celery, scheme: str) -> None:
+    """What a broker may do to this app: as little as can be."""
+    app.conf.broker_transport = app.conf.broker_transport or transport.NAMES.get(scheme)
+    if scheme == "rediss" and not isinstance(app.conf.broker_use_ssl, dict):
+        app.conf.broker_use_ssl = VERIFIED
+    if hardened():
+        app.conf.update(HARDENED)
+        signals.worker_init.connect(_deaf, weak=False)
+
+
+def _only_ours(sender: Celery, **_: object) -> None:
+    """Celery's own tasks run others, as often and with what arguments a message says: celery.map, celery.chain, ..."""
+    for name in [name for name in sender.tasks if name.startswith("celery.")]:
+        sender.tasks.pop(name)
+
+
+def _deaf(sender: Any, **_: object) -> None:
+    """What only the command line turns off: gossip and mingle, by which workers hear of each other; and -E."""
+    sender.options.update(without_gossip=True, without_mingle=True, without_heartbeat=True)
+    sender.task_events = False
 
 
 app = create_app()

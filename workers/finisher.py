@@ -14,6 +14,7 @@ from fsm_core.delivery.finish import Finished, finish, finish_alone, late_json
 from fsm_core.delivery.outcome import Completed, Result, to_json
 from fsm_core.delivery.ports import Move
 from fsm_core.errors import DatabaseUnavailable, FsmError, PoolExhausted, StoreError
+from fsm_core.postgres.crash import Point, reached
 from fsm_core.types import ActionStatus
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Finisher:
         self._open: dict[int, Result] = {}
         self._empty = threading.Condition()
         self._stopping = False
+        self._began: float | None = None
         self._thread = threading.Thread(target=self._loop, name="fsm-finisher", daemon=True)
 
     def start(self) -> None:
@@ -55,9 +57,15 @@ class Finisher:
 
     def put(self, result: Result) -> None:
         """Take one result. Never blocks."""
+        reached(Point.WORKER_AFTER_EFFECT)
         with self._empty:
             self._open[id(result)] = result
         self._ready.put(result)
+
+    def busy(self) -> float:
+        """Seconds for which it has been at one group or result; 0 while it waits for some."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was put is committed, at most `timeout` seconds. Returns whether it is."""
@@ -74,14 +82,19 @@ class Finisher:
 
     def _loop(self) -> None:
         while not self._stopping:
-            self._commit(self._group())
+            group = self._group()
+            self._began = time.monotonic()
+            self._commit(group)
+            self._began = time.monotonic()
             self._retry_stuck()
+            self._began = None
 
     def _commit(self, group: Sequence[Result]) -> None:
         if not group:
             return
         try:
             finished = finish(self._store, self._registry, group)
+            reached(Point.WORKER_AFTER_FINISH)
         except StoreError as error:
             # Any part of the group may be committed: trying it again finds that by its token.
             log.warning("results wait for the database: %s", error)
@@ -90,6 +103,10 @@ class Finisher:
         except Exception:
             log.exception("a group of results could not be committed; each is tried alone")
             finished = Finished(stuck=list(group))
+        finally:
+            for result in group:
+                if result.ahead is not None:
+                    result.ahead.settle(None)  # whatever became of it: its slot waits for an answer
         self._account(finished)
 
     def _group(self) -> list[Result]:

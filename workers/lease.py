@@ -12,18 +12,18 @@ from uuid import UUID, uuid4
 
 from fsm_core.errors import StoreError
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from workers.watchdog import STDERR, Mark, Sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Engine
 
     from workers.settings import Settings
 
 log = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 3
-BEATS_PER_CENSUS = 10
-STDERR = 2
-"""The descriptor: Celery puts objects without one in the place of sys.stderr."""
 
 
 class Lease:
@@ -40,7 +40,7 @@ class Lease:
         kind: str,
         queues: Mapping[str, int],
         known: Mapping[str, Sequence[int]],
-        claimed: Callable[[], Mapping[str, tuple[int, str]]] = dict,
+        claimed: Callable[[], Mapping[str, tuple[int, str, int]]] = dict,
         on_lost: Callable[[], None] = lambda: None,
         census: Callable[[PostgresOutbox, UUID], None] = lambda _store, _id: None,
         forks: bool = False,
@@ -54,7 +54,9 @@ class Lease:
         self._guarded = not forks
         self._claimed, self._on_lost, self._census = claimed, on_lost, census
         self._at_first = at_first
-        self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=1), settings.schema)
+        self._pause = settings.lease.total_seconds() / BEATS_PER_LEASE
+        self._turn, self._beaten = Mark(), Mark()
+        self._store = PostgresOutbox(_engine(settings), settings.schema)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="fsm-lease", daemon=True)
 
@@ -62,6 +64,14 @@ class Lease:
         """Register, then beat. Raises StoreError, if the database is not there at the start."""
         self._register(self.id)
         self._thread.start()
+
+    @property
+    def signs(self) -> list[Sign]:
+        """What shows that it is kept: that its thread turns, whatever is away, and that the database answers."""
+        return [
+            Sign("turn of the heartbeat", lambda: max(0.0, self._turn.age() - self._pause)),
+            Sign("heartbeat", self._beaten.age, vital=False),
+        ]
 
     def stop(self) -> None:
         """End the beat and give the lease back, so that nobody waits for it to run out."""
@@ -88,11 +98,11 @@ class Lease:
         )
 
     def _loop(self) -> None:
-        pause = self._settings.lease.total_seconds() / BEATS_PER_LEASE
         beats = 0
         self._begin()
-        while not self._stop.wait(pause):
+        while not self._stop.wait(self._pause):
             beats += 1
+            self._turn()
             self._begin()
             if self._guarded:
                 # A process whose interpreter is stuck cannot even beat: end it, its supervisor starts another.
@@ -102,8 +112,7 @@ class Lease:
                 self._beat()
                 if beats == BEATS_PER_LEASE and self._kind != "child":
                     self._warn()
-                if beats % BEATS_PER_CENSUS == 0:
-                    self._census(self._store, self.id)
+                self._census(self._store, self.id)
             except StoreError as error:
                 log.warning("no heartbeat: %s", error)
             except Exception:
@@ -131,8 +140,9 @@ class Lease:
             )  # fmt: skip
 
     def _beat(self) -> None:
-        if self._store.beat(self.id, self._settings.lease, self._claimed()):
-            touch(self._settings)
+        kept = self._store.beat(self.id, self._settings.lease, self._claimed())
+        self._beaten()
+        if kept:
             return
         log.error("the lease of worker %s was taken away; what it runs is void", self.id)
         self._on_lost()
@@ -143,7 +153,5 @@ class Lease:
         self.id = fresh
 
 
-def touch(settings: Settings) -> None:
-    """Say to whoever watches that this process makes progress."""
-    if settings.liveness is not None:
-        settings.liveness.touch()
+def _engine(settings: Settings) -> Engine:
+    return own_engine(settings.database_url, pool_size=1, patience=settings.patience.total_seconds())

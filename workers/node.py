@@ -5,24 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
+from celery.worker import state
 
-from fsm_core.errors import ConfigurationError, FsmError, StoreError
+from fsm_core.errors import BrokerUnavailable, ConfigurationError, FsmError, StoreError
 from workers import settings as configuration
 from workers.lease import Lease
 from workers.runtime import Runtime
+from workers.watchdog import Ears, Sign, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from celery import Celery
+    from celery.worker.consumer import Consumer
 
     from fsm_core.registry import Registry
     from fsm_core.types import ActionId
+    from workers.broker import KombuBroker
     from workers.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,6 +49,7 @@ class Node:
         self._slots = 1
         self._forks = False
         self._own: Lease | None = None
+        self._watchdog: Watchdog | None = None
         self._handlers: list[object] = []
 
     @property
@@ -97,7 +103,12 @@ class Node:
         kind = "child" if self._forks else "node"
         queues = {} if self._forks else self._queues()
         slots = 1 if self._forks else self._slots
-        runtime = Runtime(self.settings, self.registry, kind=kind, queues=queues, slots=slots)
+        leave = None if self._forks else _leave
+        runtime = Runtime(
+            self.settings, self.registry, kind=kind, queues=queues, slots=slots, leave=leave
+        )
+        if self._forks:
+            Watchdog(replace(self.settings, liveness=None), runtime.signs).start()
         self._runtimes = {pid: runtime}
         return runtime
 
@@ -125,14 +136,40 @@ class Node:
             self._check_bounds()
             self.registry.names()
 
-    def _on_ready(self, **_: object) -> None:
+    def _on_ready(self, sender: Consumer, **_: object) -> None:
         with _or_exit():
+            with suppress(BrokerUnavailable), self._broker() as broker:  # one that is away is waited for
+                broker.check()
             if self._forks:
                 known = self.registry.known()
                 self._own = Lease(self.settings, kind="node", queues=self._queues(), known=known, forks=True)
                 self._own.start()
+                self._watch(sender, self._own.signs)
             else:
-                self.runtime()
+                self._watch(sender, self.runtime().signs)
+
+    def _watch(self, consumer: Consumer, signs: Sequence[Sign]) -> None:
+        """A worker is alive while it hears the broker, too."""
+        ears = Ears(consumer, self._ping, wonder=self.settings.stuck.total_seconds() / 4)
+        self._watchdog = Watchdog(
+            self.settings, [Sign("answer from the broker", ears.age), *signs], ears.leave
+        )
+        self._watchdog.start()
+
+    @contextmanager
+    def _broker(self) -> Iterator[KombuBroker]:
+        from workers.broker import KombuBroker  # which needs the task's name, and the task needs this module
+
+        broker = KombuBroker(self._app)
+        try:
+            yield broker
+        finally:
+            broker.close()
+
+    def _ping(self) -> None:
+        """Raises BrokerUnavailable."""
+        with self._broker() as broker:
+            broker.ping()
 
     def _on_drain(self, **_: object) -> None:
         """Within a signal handler: set a flag, and nothing else."""
@@ -147,8 +184,15 @@ class Node:
 
     def _on_end(self, **_: object) -> None:
         self._on_child_end()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if self._own is not None and self._own.pid == os.getpid():
             self._own.stop()
+
+
+def _leave() -> None:
+    """Take no more messages: Celery's own loop looks at this, and begins what SIGTERM does."""
+    state.should_stop = os.EX_SOFTWARE
 
 
 @contextmanager
@@ -162,5 +206,5 @@ def _or_exit() -> Iterator[None]:
 
 
 def _fsm_names(app: Celery) -> dict[str, object]:
-    names = ("fsm_machines", "fsm_queues", "fsm_schema", "fsm_lease", "fsm_database_url", "broker_url")
+    names = ("fsm_machines", "fsm_queues", "fsm_schema", "fsm_lease", "fsm_hung", "fsm_database_url", "broker_url")
     return {name: app.conf.get(name) for name in names if app.conf.get(name)}

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -16,11 +17,12 @@ from tenacity import RetryCallState, wait_random_exponential
 from fsm_core.delivery.reconcile import reconcile
 from fsm_core.delivery.relay import Relay, Tick
 from fsm_core.delivery.retention import Keeper
-from fsm_core.errors import BrokerUnavailable, SchemaError, StoreError
+from fsm_core.errors import BrokerUnavailable, ConfigurationError, SchemaError, StoreError
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
 from workers.bell import Bell
 from workers.broker import KombuBroker
-from workers.lease import Lease, touch
+from workers.lease import Lease
+from workers.watchdog import Mark, Sign, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,10 @@ EVERY = 1.0
 LINGER, LINGER_STEP = 0.03, 0.005
 """After work, look again this often and this long: under load the next row is a moment away."""
 
+PER_ROW, PER_TICK = 0.002, 0.02
+"""Seconds that a relay lets rows gather after a tick that published several: so much for each of them, and so much at most. Each
+tick, message, claim and commit then carries more of them. One row alone is no load: then nothing waits."""
+
 FULL_PAUSE = 0.01
 POLL_FIRST, POLL_MOST = 0.002, 0.05
 LOST_PATIENCE = 60.0
@@ -48,7 +54,9 @@ class RelayProcess:
 
     def __init__(self, settings: Settings, app: Celery) -> None:
         self._settings = settings
-        self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=2), settings.schema)
+        patience = settings.patience.total_seconds()
+        engine = own_engine(settings.database_url, pool_size=2, patience=patience)
+        self._store = PostgresOutbox(engine, settings.schema)
         self._broker = KombuBroker(app)
         self._keeper = Keeper(self._store, settings.retention)
         self._relay = Relay(self._store, self._broker, uuid4)
@@ -58,6 +66,16 @@ class RelayProcess:
         self._stop = threading.Event()
         self._poll = POLL_FIRST
         self._last = Tick()
+        self._checked = False
+        self._turned, self._ticked = Mark(), Mark()
+
+    @property
+    def signs(self) -> list[Sign]:
+        """What shows that it is at work: that its loop turns, whatever is away, and that it ticks."""
+        return [
+            Sign("turn of the relay's loop", self._turned.age),
+            Sign("tick", self._ticked.age, vital=False),
+        ]
 
     def stop(self) -> None:
         """Ask `run` to return; from any thread or signal handler."""
@@ -69,6 +87,7 @@ class RelayProcess:
         attempt = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         pause = wait_random_exponential(multiplier=0.1, max=5)
         while not self._stop.is_set():
+            self._turned()
             try:
                 self._connected()
             except SchemaError:
@@ -86,15 +105,16 @@ class RelayProcess:
 
     def _connected(self) -> None:
         """Tick for as long as the database answers."""
-        bell = Bell(self._settings.database_url, self._settings.schema)
+        patience = self._settings.patience.total_seconds()
+        bell = Bell(self._settings.database_url, self._settings.schema, patience=patience)
         lease = Lease(self._settings, kind="relay", queues={}, known={})
         try:
             lease.start()
             self._since = time.monotonic()
             self._looked = 0.0
             while not self._stop.is_set():
+                self._gather()
                 tick = self._tick()
-                touch(self._settings)
                 if tick.broker_down is not None:
                     log.warning("nothing is published: %s", tick.broker_down)
                     self._stop.wait(EVERY)
@@ -103,6 +123,7 @@ class RelayProcess:
                 elif tick.idle:
                     self._idle(bell)
         finally:
+            self._turned()
             bell.close()
             lease.stop()
             self._broker.close()
@@ -111,10 +132,26 @@ class RelayProcess:
         every = time.monotonic() - self._looked >= EVERY
         if every:
             self._look()
+            self._turned()
+            self._check_broker()
         tick = self._last = self._relay.tick(self._queues, admit=True)
+        self._turned()
+        self._ticked()
         if every:
             self._relay.shrink(self._queues)
         return tick
+
+    def _check_broker(self) -> None:
+        """Once, as soon as it answers. Raises ConfigurationError."""
+        if not self._checked:
+            with suppress(BrokerUnavailable):
+                self._broker.check()
+                self._checked = True
+
+    def _gather(self) -> None:
+        """Under load, let some more rows come before the next tick."""
+        if self._last.published > 1 and not self._last.full:
+            self._stop.wait(min(self._last.published * PER_ROW, PER_TICK))
 
     def _look(self) -> None:
         """Once a second: who is there, who is dead, what was lost."""
@@ -172,9 +209,10 @@ def main(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.stop())
     log.info("relay %s:%d", socket.gethostname(), os.getpid())
+    Watchdog(settings, process.signs).start()
     try:
         process.run()
-    except (StoreError, BrokerUnavailable) as error:
+    except (StoreError, BrokerUnavailable, ConfigurationError) as error:
         log.error("the relay gives up: %s", error)  # noqa: TRY400 - why is in the message
         return 1
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from concurrent.futures import Future
 
     from fsm_core.registry import AnyEffects
 
@@ -28,7 +29,11 @@ class Loop:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the loop and wait for it. Raises what it raises."""
-        return asyncio.run_coroutine_threadsafe(work, self._running()).result()
+        return self.submit(work).result()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run `work` on the loop; cancelling what is returned cancels it."""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
 
     def stop(self) -> None:
         """Stop the loop, if there is one."""
@@ -42,9 +47,21 @@ class Loop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="fsm-loop", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._forever, args=(self._loop,), name="fsm-loop", daemon=True
+                )
                 self._thread.start()
             return self._loop
+
+    @staticmethod
+    def _forever(loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            try:
+                loop.run_forever()
+            except BaseException:  # a task raised SystemExit or KeyboardInterrupt; its neighbours need the loop
+                log.exception("a task of an effect raised what would end a process")
+            else:
+                return
 
 
 class Resources:

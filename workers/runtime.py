@@ -6,44 +6,67 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from fsm_core.delivery.outcome import Completed, Result, describe, unknown
+from fsm_core.delivery.ahead import MOST_IN_A_ROW, Ahead
+from fsm_core.delivery.outcome import Completed, Released, Result, describe, unknown
 from fsm_core.delivery.ports import Claimed, Move
 from fsm_core.errors import FsmError, StoreError
+from fsm_core.payload import refuse_sealed
 from fsm_core.postgres import PostgresStore
+from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
 from fsm_core.types import ActionId, ActionStatus
 from workers.bounds import Bound
 from workers.effect import Runner
 from workers.finisher import Finisher
+from workers.isolated import Isolation
 from workers.lease import Lease
 from workers.pace import Pace
 from workers.schedules import ensure
+from workers.watchdog import Sign
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fsm_core.registry import Registry
     from workers.settings import Settings
 
 log = logging.getLogger(__name__)
 
+AHEAD_PATIENCE = 1.0
+"""Seconds that a slot waits for its result to be taken up, where it could go on with what that causes."""
+
+MOST_HANGING = 2
+"""With so many threads that nothing can stop, a process is no good any more."""
+
 
 class Runtime:
     """The worker's side of the protocol in one process.
 
     kind: the row's kind, "node" or "child". queues: queue -> slots, as the row says; one with fewer than the process has is
-    bounded to them. slots: effects at once. Raises StoreError at construction, if the database is not there.
+    bounded to them. slots: effects at once. leave: stops the flow of messages, when the process is no good any more. Raises
+    StoreError at construction, if the database is not there.
     """
 
     def __init__(
-        self, settings: Settings, registry: Registry, *, kind: str, queues: Mapping[str, int], slots: int
-    ) -> None:
-        self._store = PostgresOutbox(own_engine(settings.database_url, pool_size=slots + 2), settings.schema)
+        self, settings: Settings, registry: Registry, *, kind: str, queues: Mapping[str, int], slots: int,
+        leave: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._store = PostgresOutbox(
+            own_engine(
+                settings.database_url, pool_size=slots + 2, patience=settings.patience.total_seconds()
+            ),
+            settings.schema,
+            cipher=settings.cipher,
+        )
         self._slots = threading.Semaphore(slots)
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="fsm-effect")
         self._pace = Pace()
@@ -51,9 +74,17 @@ class Runtime:
         self._draining = threading.Event()
         self._claims_lock = threading.Lock()
         self._claims: Counter[UUID] = Counter()
-        self._claimed: dict[str, tuple[int, str]] = {}
+        self._claimed: dict[str, tuple[int, str, int]] = {}
         self._finisher = Finisher(self._store, registry, self._ended)
-        self._runner = Runner(registry, self._finisher.put, self._abandon if kind == "child" else None)
+        self._leave = leave
+        self._registry = registry
+        self._behind: dict[ActionId, deque[Claimed]] = {}
+        self._aheads: dict[ActionId, Ahead] = {}
+        # A prefork child has one effect at a time: whom would a suspect take along, and what would a hanging one leave to do?
+        self._runner = Runner(
+            registry, self._put, isolation=Isolation(settings.machines), suspicious=kind != "child",
+            most=min(slots, MOST_HANGING), patience=settings.hung, on_hang=self._pass_on, on_stuck=self._replace,
+        )  # fmt: skip
         self._lease = Lease(
             settings, kind=kind, queues=queues, known=registry.known(), claimed=lambda: dict(self._claimed),
             on_lost=self._runner.void, census=self._census, at_first=lambda: self._schedules(settings, registry),
@@ -70,6 +101,7 @@ class Runtime:
         Claims only what starts now, or is so quick that it as good as does: else a crash would burn attempts of effects
         that never started.
         """
+        reached(Point.WORKER_AFTER_RECEIVE)
         bound = None if queue is None else self._bounds.get(queue)
         if bound is not None and not self._draining.is_set():
             self._handle_bounded(bound, ticket, ids)
@@ -91,6 +123,11 @@ class Runtime:
             self._run(claimed, slots)
         if left:
             self._hand_back(ticket, left)
+
+    @property
+    def signs(self) -> list[Sign]:
+        """What shows that this process makes progress: its lease is kept, and no transition holds up the commits."""
+        return [*self._lease.signs, Sign("end of a commit", self._finisher.busy)]
 
     def drain(self) -> None:
         """Start nothing more: what is not claimed yet goes back, for another worker to take at once."""
@@ -155,9 +192,12 @@ class Runtime:
             self._hold(claim, sum(each.tracked and each.outcome is None for each in claimed))
         finally:
             self._forget(claim)
+        if claimed:
+            reached(Point.WORKER_AFTER_CLAIM)
         for each in claimed:
-            count, newest = self._claimed.get(each.queue, (0, ""))
-            self._claimed[each.queue] = count + 1, max(newest, each.published_at.isoformat())
+            count, newest, _ = self._claimed.get(each.queue, (0, "", 1))
+            newest = max(newest, each.published_at.isoformat())
+            self._claimed[each.queue] = count + 1, newest, 1 + self._pace.ahead
         return claimed
 
     def _run(self, claimed: Sequence[Claimed], slots: int) -> None:
@@ -177,18 +217,56 @@ class Runtime:
             self._give(1)
 
     def _run_all(self, lane: Sequence[Claimed], pace: Pace) -> None:
-        for claimed in lane:
-            began = time.monotonic()
-            self._start(claimed)
+        behind, in_a_row = deque(lane), 0
+        while behind:
+            claimed, began = behind.popleft(), time.monotonic()
+            self._behind[claimed.id] = behind
+            ahead = self._ahead(claimed, in_a_row)
+            try:
+                self._start(claimed)
+            finally:
+                self._behind.pop(claimed.id, None)
             pace.learn(time.monotonic() - began)
+            following = None if ahead is None else self._following(ahead)
+            in_a_row = 0 if following is None else in_a_row + 1
+            if following is not None:
+                behind.appendleft(following)
+
+    def _ahead(self, claimed: Claimed, in_a_row: int) -> Ahead | None:
+        """Where a result of `claimed` may cause what this slot can go on with."""
+        effects = self._registry.effects(claimed.machine, claimed.version)
+        if effects is None or not effects.inline or in_a_row == MOST_IN_A_ROW or claimed.outcome is not None:
+            return None
+        ahead = Ahead(claimed, self._lease.id, uuid4(), hold=partial(self._hold, count=1), drop=self._forget)
+        self._aheads[claimed.id] = ahead
+        return ahead
+
+    def _following(self, ahead: Ahead) -> Claimed | None:
+        """What this slot goes on with. A result that never came, or waits for a lock, keeps nobody waiting."""
+        came = self._aheads.pop(ahead.claimed.id, None) is None
+        return ahead.wait(AHEAD_PATIENCE) if came else None
+
+    def _put(self, result: Result) -> None:
+        ahead = None if result.late or self._draining.is_set() else self._aheads.pop(result.claimed.id, None)
+        self._finisher.put(result if ahead is None else replace(result, ahead=ahead))
+
+    def _pass_on(self, hanging: Claimed) -> None:
+        """What was claimed ahead, behind an effect that hangs, is for others: it was not started."""
+        behind = self._behind.get(hanging.id)
+        with suppress(IndexError):  # its thread may take them, too
+            while behind is not None:
+                claimed = behind.popleft()
+                note = "handed back: the effect before it hangs"
+                self._finisher.put(Result(claimed, Released(note, timedelta(0))))
 
     def _start(self, claimed: Claimed) -> None:
         try:
             if claimed.outcome is None:
                 self._runner.run(claimed)
                 return
+            refuse_sealed(claimed.outcome, "its known outcome")
             self._finisher.put(Result(claimed, Completed()))  # whoever it is for, that is who must be known
-        except FsmError as error:  # nobody here knows its machine, version or action
+        except FsmError as error:  # nobody here knows its machine, version or action, or has the key
             self._release(claimed, error)
         except (
             Exception
@@ -230,9 +308,17 @@ class Runtime:
             if self._claims[claim] <= 0:
                 del self._claims[claim]
 
-    def _abandon(self) -> None:
-        """A forked child with an effect that cannot be stopped: commit what is known, then end; the pool starts another."""
+    def _replace(self) -> None:
+        """Effects that nothing can stop hold threads of this process: its neighbours finish, then it ends, and another is started."""
+        log.critical("this process ends: effects hang in it")
+        self.drain()
+        if self._leave is not None:
+            self._leave()
+        threading.Thread(target=self._end, name="fsm-end", daemon=True).start()
+
+    def _end(self) -> None:
         try:
+            self._runner.wait()
             self._finisher.flush(timeout=10)
             self._lease.stop()
         finally:
@@ -241,15 +327,25 @@ class Runtime:
     def _schedules(self, settings: Settings, registry: Registry) -> None:
         engine = own_engine(settings.database_url, pool_size=1)
         try:
-            ensure(PostgresStore(engine, machines=registry.machines(), schema=settings.schema), registry)
+            known = registry.machines()
+            ensure(
+                PostgresStore(engine, machines=known, schema=settings.schema, cipher=settings.cipher),
+                registry,
+            )
         finally:
             engine.dispose()
 
     def _census(self, store: PostgresOutbox, worker: UUID) -> None:
-        """Hand back what the database believes we run and nobody here does: its claim's answer was lost on the way."""
+        """Hand back what the database believes we run and nobody here does: its claim's answer was lost on the way.
+
+        And the other way round: what runs here and there no longer was cancelled, or is somebody else's.
+        """
+        runs = self._runner.runs()
+        rows = set(store.running(worker))
+        self._runner.void(run for run in runs if (run.job.claimed.id, run.job.claimed.token) not in rows)
         strays = [
             Move(action, ActionStatus.RUNNING, token, ActionStatus.PENDING, attempt_outcome="released")
-            for action, token in store.running(worker)
+            for action, token in rows
             if token not in self._claims
         ]
         if strays:

@@ -11,15 +11,23 @@ from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from fsm_core.delivery.retention import KEEP_ALL, Retention
 from fsm_core.effects import Effects
 from fsm_core.errors import ConfigurationError
 from fsm_core.machine import Machine
 from fsm_core.registry import AnyEffects, AnyMachine, Registry
+from workers import hardened
+
+if TYPE_CHECKING:
+    from fsm_core.postgres.sealing import Cipher
 
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 DEFAULT_LEASE = 15.0
+DEFAULT_HUNG = 60.0
+DEFAULT_PATIENCE = 30.0
+DEFAULT_STUCK = 45.0
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -28,9 +36,11 @@ class Settings:
     """What a process needs to know.
 
     database_url, broker_url: where the servers are. schema: where the tables are. machines: "module:name" entries.
-    lease: how long a silent worker is believed to live. liveness: a file that the process touches while it makes
+    lease: how long a silent worker is believed to live. patience: how long a process waits for a silent database. stuck: after
+    how long without progress, though its servers answer, it ends. liveness: a file that the process touches while it makes
     progress, or None. queues: queue -> effects at once in one worker process; None: the pool's concurrency. retention: what
-    a relay prunes of machines that have ended.
+    a relay prunes of machines that have ended. hung: how long a thread may go on after its effect was given up, before its
+    process is replaced. cipher: encrypts payloads at rest, or None.
     """
 
     database_url: str
@@ -38,16 +48,22 @@ class Settings:
     schema: str = "fsm"
     machines: tuple[str, ...] = ()
     lease: timedelta = timedelta(seconds=DEFAULT_LEASE)
+    patience: timedelta = timedelta(seconds=DEFAULT_PATIENCE)
+    stuck: timedelta = timedelta(seconds=DEFAULT_STUCK)
     liveness: Path | None = None
     queues: Mapping[str, int] | None = None
     retention: Retention = KEEP_ALL
+    hung: timedelta = timedelta(seconds=DEFAULT_HUNG)
+    cipher: Cipher | None = None
 
 
 def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings: the environment goes before `configured` (celeryconfig's `fsm_*` names, or another mapping).
 
-    Raises ConfigurationError that names the variable: DATABASE_URL is missing, FSM_LEASE is no number of seconds, FSM_QUEUES
-    is not like `default=10,checkout=5`, FSM_RETENTION or FSM_FORGET are not like `30d`.
+    Raises ConfigurationError that names the variable: DATABASE_URL is missing, FSM_LEASE, FSM_PATIENCE or FSM_HUNG is no number of
+    seconds, FSM_QUEUES is not like `default=10,checkout=5`, FSM_RETENTION or FSM_FORGET are not like `30d`,
+    FSM_PAYLOAD_KEYS is not like `2026-11:<base64>,2025:<base64>`, FSM_PAYLOAD_KEYS_FILE is no file of such entries; what
+    `hardened.check` says of FSM_REQUIRE_TLS and FSM_HARDENED.
     """
     given = celeryconfig() if configured is None else configured
     database = environ.get("DATABASE_URL") or str(given.get("fsm_database_url") or "")
@@ -55,19 +71,27 @@ def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, s
         raise ConfigurationError(
             "DATABASE_URL is not set; expected postgresql://user:password@host:5432/name (or use `fsm dev`)"
         )
+    broker = environ.get("BROKER_URL") or str(given.get("broker_url") or DEFAULT_BROKER)
+    hardened.check(database, broker, environ, given.get("broker_use_ssl"))
     liveness = environ.get("FSM_LIVENESS_FILE")
     return Settings(
         database_url=database,
-        broker_url=environ.get("BROKER_URL") or str(given.get("broker_url") or DEFAULT_BROKER),
+        broker_url=broker,
         schema=environ.get("FSM_SCHEMA") or str(given.get("fsm_schema") or "fsm"),
         machines=listed(given, environ),
         lease=_seconds("FSM_LEASE", environ.get("FSM_LEASE") or given.get("fsm_lease") or DEFAULT_LEASE),
+        patience=_seconds(
+            "FSM_PATIENCE", environ.get("FSM_PATIENCE") or given.get("fsm_patience") or DEFAULT_PATIENCE
+        ),
+        stuck=_seconds("FSM_STUCK", environ.get("FSM_STUCK") or given.get("fsm_stuck") or DEFAULT_STUCK),
         liveness=Path(liveness) if liveness else None,
         queues=_queues(environ.get("FSM_QUEUES"), given.get("fsm_queues")),
         retention=Retention(
             _age("FSM_RETENTION", environ.get("FSM_RETENTION") or given.get("fsm_retention")),
             _age("FSM_FORGET", environ.get("FSM_FORGET") or given.get("fsm_forget")),
         ),
+        hung=_seconds("FSM_HUNG", environ.get("FSM_HUNG") or given.get("fsm_hung") or DEFAULT_HUNG),
+        cipher=_cipher(environ),
     )
 
 
@@ -168,6 +192,24 @@ def span(text: str) -> timedelta:
     if matched is None:
         raise ValueError(f"{text!r} is no span of time; for example 90m, 12h, 7d, 2w")
     return timedelta(**{_UNITS[matched[2]]: int(matched[1])})
+
+
+def _cipher(environ: Mapping[str, str]) -> Cipher | None:
+    """What encrypts payloads; None: nobody says so. The keys come from the environment alone, and no message shows one."""
+    keys, file = environ.get("FSM_PAYLOAD_KEYS"), environ.get("FSM_PAYLOAD_KEYS_FILE")
+    if not keys and not file:
+        return None
+    if keys and file:
+        raise ConfigurationError("FSM_PAYLOAD_KEYS and FSM_PAYLOAD_KEYS_FILE do not go together")
+    from fsm_core.postgres.sealing import Cipher
+
+    try:
+        return Cipher.from_text(keys or Path(file or "").read_text())
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"FSM_PAYLOAD_KEYS_FILE cannot be read: {error}") from error
+    except ConfigurationError as error:
+        name = "FSM_PAYLOAD_KEYS" if keys else "FSM_PAYLOAD_KEYS_FILE"
+        raise ConfigurationError(f"{name}: {error}") from error
 
 
 def _age(name: str, given: object) -> timedelta | None:

@@ -35,9 +35,10 @@ def install(app: Celery, settings: Settings | None = None) -> Node:
         else:
             node.handle(*parsed, queue=_queue(task))
 
-    app.task(bind=True, name=TASK, ignore_result=True, acks_late=False, track_started=False, typing=False)(
-        run
-    )
+    app.task(
+        bind=True, name=TASK, ignore_result=True, acks_late=False, track_started=False, typing=False,
+        Strategy="workers.forged:strategy",
+    )(run)  # fmt: skip
     node.listen()
     return node
 

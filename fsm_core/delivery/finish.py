@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fsm_core.delivery.addressing import addressed, delivered
+from fsm_core.delivery.ahead import Ahead, reserved
 from fsm_core.delivery.applying import drafted, failed_event, kept, offered, target_of, want
 from fsm_core.delivery.outcome import (
     Again,
@@ -30,6 +31,7 @@ from fsm_core.errors import (
     DatabaseError,
     Deadlock,
     SchemaError,
+    Sealed,
     SerializationConflict,
     UnknownMachine,
 )
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fsm_core.births import Address
+    from fsm_core.draft import Draft
     from fsm_core.registry import Registry
     from fsm_core.unit import Held, Seen, Unit
 
@@ -127,7 +130,7 @@ def _alone(store: WorkerStore, registry: Registry, result: Result, machine: UUID
         except ConstraintViolated as error:
             violated = error
             written = store.write_alone(machine, decide)
-    except UnknownMachine as error:
+    except (UnknownMachine, Sealed) as error:
         _move(store, [(result, _unread(registry, result, error))], finished)
         return
     except DatabaseError as error:
@@ -185,6 +188,7 @@ def _write(
 ) -> None:
     rows = store.read(list(by_machine))
     units: list[tuple[Unit, list[Result]]] = []
+    following: dict[Ahead, tuple[int, Claimed]] = {}
     for machine, given in by_machine.items():
         results, later = _in_turn(given)
         finished.stuck += later
@@ -194,16 +198,15 @@ def _write(
             )
             continue
         broken: dict[ActionId, BaseException] = {}
-        try:
-            draft = drafted(registry, rows[machine], results, broken)
-        except UnknownMachine as error:
-            _move(store, [(r, _unread(registry, r, error)) for r in results], finished)
+        draft = _draft(store, registry, rows[machine], results, broken, finished)
+        if draft is None:
             continue
         whole = [r for r in results if r.claimed.id not in broken]
         if whole and (draft.unit.alone or (draft.changed and rows[machine].inbox)):
             finished.alone += whole  # what it holds, and what is taken, can only be read under its lock
         elif whole:
             units.append((draft.unit, whole))
+            following |= _following(registry, len(units) - 1, *units[-1])
         _fail_broken(store, registry, results, broken, finished)
     try:
         written = store.write([unit for unit, _ in units]) if units else set()
@@ -213,11 +216,37 @@ def _write(
         # One of them is bad, and the group fell with it: each alone, so that only the bad one fails.
         finished.stuck += [result for _, whole in units for result in whole]
         return
+    for ahead, (position, claimed) in following.items():
+        ahead.settle(claimed if position in written else None)
     for position, (_, whole) in enumerate(units):
         if position in written:
             finished.done += whole
         else:
             _unwritten(store, whole, finished)
+
+
+def _draft(
+    store: WorkerStore,
+    registry: Registry,
+    seen: Seen,
+    results: Sequence[Result],
+    broken: dict[ActionId, BaseException],
+    finished: Finished,
+) -> Draft | None:
+    """The unit of these results; None: nobody here reads their machine, and they go back for somebody who does."""
+    try:
+        return drafted(registry, seen, results, broken)
+    except (UnknownMachine, Sealed) as error:
+        _move(store, [(r, _unread(registry, r, error)) for r in results], finished)
+        return None
+
+
+def _following(
+    registry: Registry, position: int, unit: Unit, results: Sequence[Result]
+) -> dict[Ahead, tuple[int, Claimed]]:
+    """What the slots of these results go on with, if the unit at `position` is written."""
+    aheads = [result.ahead for result in results if result.ahead is not None]
+    return {ahead: (position, claimed) for ahead, claimed in reserved(registry, unit, aheads).items()}
 
 
 def _in_turn(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
@@ -275,7 +304,7 @@ def _is_its_fault(error: DatabaseError) -> bool:
     return not isinstance(error, PASSING) and (error.sqlstate is None or error.sqlstate[:2] in REFUSED_VALUES)
 
 
-def _unread(registry: Registry, result: Result, error: UnknownMachine) -> Move:
+def _unread(registry: Registry, result: Result, error: UnknownMachine | Sealed) -> Move:
     """Nobody here reads the machine that it concerns: it goes back for a worker that does, an outcome that is known with it."""
     claimed = result.claimed
     released = unknown(claimed, f"no worker here can apply it: {describe(error)}")

@@ -10,12 +10,14 @@ from uuid import UUID  # noqa: TC003 - msgspec reads the annotation
 import msgspec
 
 from fsm_core.codec import decode_named, encode
-from fsm_core.errors import FsmError, InvalidPayload, Permanent, UnknownType
+from fsm_core.errors import FsmError, InDoubt, InvalidPayload, Permanent, UnknownType
+from fsm_core.payload import refuse_sealed
 from fsm_core.types import ENGINE_EVENTS, ActionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fsm_core.delivery.ahead import Ahead
     from fsm_core.delivery.ports import Claimed
     from fsm_core.registry import AnyMachine
     from fsm_core.retry import Retry
@@ -72,6 +74,8 @@ class Result:
     outcome: Outcome
     late: bool = False
     """Whether the clock has ended this attempt before its effect returned."""
+    ahead: Ahead | None = None
+    """The slot that would go on with what this result causes."""
 
 
 def returned(machine: AnyMachine, events: Sequence[object]) -> Outcome:
@@ -94,26 +98,43 @@ def returned(machine: AnyMachine, events: Sequence[object]) -> Outcome:
     return Completed(tuple(events))
 
 
-def raised(retry: Retry, claimed: Claimed, error: BaseException, *, by_probe: bool = False) -> Outcome:
-    """What an effect's exception means by its policy; a probe's: "cannot tell yet", so the doubt stays."""
+def raised(retry: Retry, claimed: Claimed, error: BaseException, *, probed: bool = False) -> Outcome:
+    """What an effect's exception means by its policy. probed: whether there is a probe, which is asked where that leaves a doubt."""
+    doubt = retry.doubts(error)
+    if doubt and probed:
+        return _doubtful(retry, claimed, error, "error")
     if retry.gives_up(error, claimed.used):
         return GaveUp(describe(error))
-    return _again(retry, claimed, error, "error", in_doubt=None if by_probe else False)
+    # What an earlier attempt left open is settled by nothing but a probe.
+    return _again(retry, claimed, error, "error", in_doubt=True if doubt else False if probed else None)
 
 
-def timed_out(retry: Retry, claimed: Claimed, after: timedelta) -> Outcome:
-    """What it means that an attempt was still running after `after`."""
-    error = TimeoutError(f"no answer within {after.total_seconds():g} s")
+def unanswered(retry: Retry, claimed: Claimed, error: BaseException) -> Outcome:
+    """What it means that a probe raised: it cannot tell yet, and is asked again by the effect's policy."""
+    if isinstance(error, Permanent):
+        return GaveUp(describe(error))
+    return _doubtful(retry, claimed, error, "error")
+
+
+def timed_out(retry: Retry, claimed: Claimed, why: str, *, probed: bool = False) -> Outcome:
+    """What it means that an attempt had to be given up: its timeout is over, or its heartbeats have ended."""
+    error = TimeoutError(why)
+    if probed:
+        return _doubtful(retry, claimed, error, "timed_out")
     if retry.gives_up(error, claimed.used):
         return GaveUp(describe(error))
     return _again(retry, claimed, error, "timed_out", in_doubt=True)
 
 
-def used_up(retry: Retry, claimed: Claimed) -> GaveUp | None:
-    """Whether the budget was used up before this attempt: attempts that were lost with their workers count."""
+def used_up(retry: Retry, claimed: Claimed, *, undone: bool = False) -> GaveUp | None:
+    """Whether the budget was used up before this attempt: attempts that were lost with their workers count.
+
+    undone: whether a probe has just said that it did not happen.
+    """
     if claimed.used <= retry.max_attempts:
         return None
-    return GaveUp(f"all {retry.max_attempts} attempts were lost with their workers", started=False)
+    said = "have failed; the probe says that it did not happen" if undone else "were lost with their workers"
+    return GaveUp(f"all {retry.max_attempts} attempts {said}", started=False)
 
 
 def unknown(claimed: Claimed, note: str) -> Released:
@@ -126,11 +147,11 @@ def describe(error: BaseException) -> str:
     """`Type: message`, at most 2,000 characters, whatever the exception's own str() does. Neither locals nor arguments."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - an exception whose str() raises must not take the worker down
+    except BaseException:  # noqa: BLE001 - an exception whose str() raises must not take the worker down
         text = "(its message cannot be shown)"
     clean = text.replace("\0", "").encode(errors="replace").decode()
     name = type(error).__name__
-    return (clean if isinstance(error, Permanent) and clean else f"{name}: {clean}" if clean else name)[
+    return (clean if isinstance(error, Permanent | InDoubt) and clean else f"{name}: {clean}" if clean else name)[
         :ERROR_TEXT
     ]
 
@@ -190,11 +211,19 @@ class Known(msgspec.Struct, frozen=True):
 
 
 def from_json(text: str) -> Known:
-    """A kept outcome. Raises InvalidPayload."""
+    """A kept outcome. Raises InvalidPayload, Sealed."""
+    refuse_sealed(text, "a kept outcome")
     try:
         return msgspec.json.decode(text, type=Known)
     except msgspec.MsgspecError as error:
         raise InvalidPayload(f"a kept outcome does not fit: {error}") from error
+
+
+def _doubtful(retry: Retry, claimed: Claimed, error: BaseException, kind: str) -> Outcome:
+    """It may have happened, and a probe can be asked: also when the effect may be started no more, and then as often again."""
+    if claimed.used >= 2 * retry.max_attempts:
+        return GaveUp(f"nobody can tell whether it happened: {describe(error)}")
+    return _again(retry, claimed, error, kind, in_doubt=True)
 
 
 def _again(

@@ -86,12 +86,13 @@ class Overdue(NamedTuple):
 class Queue(NamedTuple):
     """A queue that live workers serve: their slots in sum, and the newest `published_at` that one of them claimed.
 
-    limited: whether a limit holds for the whole queue.
+    limited: whether a limit holds for the whole queue. at_once: how many of its actions a worker claims in one go.
     """
 
     slots: int
     claimed_up_to: datetime | None
     limited: bool = False
+    at_once: int = 1
 
 
 class Cursor(NamedTuple):

@@ -132,7 +132,7 @@ class Relay:
         if not rows:
             return
         try:
-            self.broker.publish(name, list(messages(rows, ticket, queue.slots)))
+            self.broker.publish(name, list(messages(rows, ticket, queue.slots, queue.at_once)))
         except BrokerUnavailable as error:
             # Some may have been sent: their ticket is void once the rows are back, so they change nothing.
             self.broken = str(error)
@@ -160,14 +160,15 @@ class Relay:
         return True
 
 
-def messages(rows: list[Published], ticket: UUID, slots: int) -> Iterator[Message]:
+def messages(rows: list[Published], ticket: UUID, slots: int, at_once: int = 1) -> Iterator[Message]:
     """One id per message while there is little to do (least latency, a dashboard shows each); several under backlog.
 
+    at_once: how many a worker would claim in one go anyway, by what they last.
     A row that was lost before goes alone: it may be what killed its worker.
     """
     suspects = [row for row in rows if row.lost]
     healthy = [row for row in rows if not row.lost]
-    size = min(max(len(rows) // (2 * max(slots, 1)), 1), MOST_IDS)
+    size = min(max(len(rows) // (2 * max(slots, 1)), at_once, 1), MOST_IDS)
     for row in suspects:
         yield Message(ticket, (row.id,), _label([row]))
     for first in range(0, len(healthy), size):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from fsm_core.delivery.attempt import Overdue, attempted, present, within
+from fsm_core.delivery.attempt import Overdue, Pulse, attempted, present, within
 from fsm_core.delivery.outcome import Outcome, raised, timed_out, unknown
 from fsm_core.effects import Attempt, Effect
 from fsm_core.errors import FsmError
@@ -37,6 +38,7 @@ class Runner:
         self._clock = clock
         self._loop: asyncio.Runner | None = None
         self._entered: dict[int, object] = {}
+        self._pulses: tuple[Pulse, ...] = ()
         self._sync = ExitStack()
         self._async = AsyncExitStack()
 
@@ -54,6 +56,7 @@ class Runner:
 
     def run(self, claimed: Claimed) -> Outcome:
         """Run one attempt to its end; returns what came of it."""
+        self._pulses = ()
         effects = self._registry.effects(claimed.machine, claimed.version)
         if effects is None:
             return unknown(claimed, f"no effect here runs {claimed.action}")
@@ -67,42 +70,54 @@ class Runner:
             return unknown(claimed, f"no effect here runs {claimed.action}")
         try:
             return self._attempt(machine, effects, effect, claimed, action)
-        except Overdue:
-            return timed_out(effect.retry, claimed, effect.timeout)
+        except Overdue as overdue:
+            return timed_out(effect.retry, claimed, str(overdue), probed=effects.prober(claimed.action) is not None)
         except (Exception, asyncio.CancelledError) as error:
             if not claimed.tracked:
                 log.exception("untracked action %s (%s) failed", claimed.id, claimed.action)
-            return raised(effect.retry, claimed, error)
+            return raised(effect.retry, claimed, error, probed=effects.prober(claimed.action) is not None)
 
     def ended_by_the_clock(self, claimed: Claimed) -> Outcome | None:
-        """That the attempt timed out, if the clock went past its deadline while it ran; else None."""
+        """That the attempt timed out, if the clock went past a limit of it while it ran; else None."""
+        if not self._pulses or not claimed.tracked:
+            return None  # nothing was started
         effects = self._registry.effects(claimed.machine, claimed.version)
-        if effects is None or claimed.started_at is None or not claimed.tracked:
+        overdue = self._pulses[0].overdue()
+        if effects is None or overdue is None:
             return None
-        try:
-            now, _ = present(effects.machine, claimed)
-        except FsmError:
-            return None
-        effect = effects.effect(now.action)
-        if effect is None:
-            return None
-        late = self._clock.now() >= claimed.started_at + effect.timeout
-        return timed_out(effect.retry, claimed, effect.timeout) if late else None
+        effect = self._pulses[0].effect
+        probed = effects.prober(effect.action) is not None
+        return timed_out(effect.retry, claimed, str(overdue), probed=probed)
 
     def _attempt(
         self, machine: AnyMachine, effects: AnyEffects, effect: Effect, claimed: Claimed, action: object
     ) -> Outcome:
         deadline = self._clock.now() + effect.timeout
-        attempt = Attempt(
-            claimed.id, claimed.attempt, deadline, self._resources(effects), claimed.machine, claimed.key
-        )
-        return attempted(machine, effects, effect, claimed, lambda each: self._call(each, action, attempt))
+        # Two clocks: the store's, which a test moves, and that of the event loop, which ends what is async.
+        began = self._clock.now()
 
-    def _call(self, effect: Effect, action: object, attempt: Attempt[Any]) -> object:
-        given = (action, attempt) if effect.takes_attempt else (action,)
+        def elapsed() -> float:
+            return (self._clock.now() - began).total_seconds()
+
+        self._pulses = Pulse(effect, elapsed), Pulse(effect, time.monotonic)
+
+        def call(each: Effect) -> object:
+            # Resources that cannot be entered settle no doubt: within the call, they are the probe's or the effect's trouble.
+            attempt = Attempt(
+                claimed.id, claimed.attempt, deadline, self._resources(effects), claimed.machine, claimed.key, self._beat
+            )  # fmt: skip
+            return self._call(each, (action, attempt) if each.takes_attempt else (action,))
+
+        return attempted(machine, effects, effect, claimed, call)
+
+    def _call(self, effect: Effect, given: tuple[object, ...]) -> object:
         if not effect.is_async:
             return effect.function(*given)
-        return self._awaited(within(effect, given))
+        return self._awaited(within(effect.function(*given), self._pulses[1]))
+
+    def _beat(self) -> None:
+        for pulse in self._pulses:
+            pulse.beat()
 
     def _awaited(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:

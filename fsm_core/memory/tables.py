@@ -381,5 +381,8 @@ class Tables:
                 new.queue, new.priority, new.lane, new.timer, new.outcome, seen.at, self.clock.now() + new.delay,
                 limit_name=new.limit_name, limit_key=new.limit_key,
             )  # fmt: skip
+            if new.claim is not None:
+                row.token, row.worker_id = new.claim
+                row.attempt, row.published_at, row.started_at = 1, seen.at, seen.at
             self.actions[made] = row
             self.of_machine[seen.id].append(row)

@@ -6,7 +6,7 @@ and differ by one `await`. A flow decides, it does not do: transactions belong t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -14,11 +14,14 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from fsm_core.postgres.failures import typed
+from fsm_core.postgres.sealing import opened, sealed
+from fsm_core.postgres.statements import Plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping
 
-    from fsm_core.postgres.statements import Plain, Statement
+    from fsm_core.postgres.sealing import Cipher
+    from fsm_core.postgres.statements import Statement
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -27,11 +30,15 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Ask(Generic[R]):
-    """One round trip: `statement` with `parameters`; `reads` makes the answer of its rows."""
+    """One round trip: `statement` with `parameters`; `reads` makes the answer of its rows.
+
+    cipher: set by whoever runs the flow, where payloads are encrypted.
+    """
 
     statement: Statement | Plain
     parameters: Mapping[str, object]
     reads: Callable[[list[Row]], R]
+    cipher: Cipher | None = None
 
     def __await__(self) -> Generator[Ask[R], R, R]:
         return (yield self)
@@ -39,24 +46,46 @@ class Ask(Generic[R]):
     def on(self, connection: psycopg.Connection[Any], schema: str) -> R:
         """The answer, asked on `connection`. Raises psycopg.Error."""
         with connection.cursor(row_factory=tuple_row) as cursor:
-            cursor.execute(self.statement.on(schema).encode(), self.parameters)
-            return self.reads(cursor.fetchall() if cursor.description else [])
+            cursor.execute(self.statement.on(schema).encode(), self._bound())
+            return self._answer(cursor, cursor.fetchall() if _has_rows(cursor) else [])
 
     async def on_async(self, connection: psycopg.AsyncConnection[Any], schema: str) -> R:
         """The answer, asked on `connection`. Raises psycopg.Error."""
         async with connection.cursor(row_factory=tuple_row) as cursor:
-            await cursor.execute(self.statement.on(schema).encode(), self.parameters)
-            return self.reads(await cursor.fetchall() if cursor.description else [])
+            await cursor.execute(self.statement.on(schema).encode(), self._bound())
+            return self._answer(cursor, await cursor.fetchall() if _has_rows(cursor) else [])
+
+    def under(self, cipher: Cipher) -> Ask[R]:
+        """The same where payloads are encrypted. What a projection asks is the application's own, and is left as it is."""
+        return self if isinstance(self.statement, Plain) else replace(self, cipher=cipher)
+
+    def _bound(self) -> Mapping[str, object]:
+        given = self.parameters if self.cipher is None else sealed(self.cipher, self.parameters)
+        return self.statement.bound(given)
+
+    def _answer(self, cursor: psycopg.Cursor[Row] | psycopg.AsyncCursor[Row], rows: list[Row]) -> R:
+        if self.cipher is not None and rows:
+            rows = opened(self.cipher, rows, cursor.description or (), self.parameters)
+        return self.reads(rows)
 
 
-def run(connection: psycopg.Connection[Any], schema: str, flow: Coroutine[Ask[Any], Any, T]) -> T:
-    """Run `flow` on `connection`. Raises what the flow raises; psycopg's errors reach the flow as ours."""
+def run(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    flow: Coroutine[Ask[Any], Any, T],
+    cipher: Cipher | None = None,
+) -> T:
+    """Run `flow` on `connection`, its payloads encrypted by `cipher` if there is one.
+
+    Raises what the flow raises; psycopg's errors reach the flow as ours.
+    """
     resume: Callable[[], Ask[Any]] = partial(flow.send, None)
     while True:
         try:
             ask = resume()
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        ask = ask if cipher is None else ask.under(cipher)
         try:
             resume = partial(flow.send, ask.on(connection, schema))
         except psycopg.Error as error:
@@ -64,7 +93,10 @@ def run(connection: psycopg.Connection[Any], schema: str, flow: Coroutine[Ask[An
 
 
 async def run_async(
-    connection: psycopg.AsyncConnection[Any], schema: str, flow: Coroutine[Ask[Any], Any, T]
+    connection: psycopg.AsyncConnection[Any],
+    schema: str,
+    flow: Coroutine[Ask[Any], Any, T],
+    cipher: Cipher | None = None,
 ) -> T:
     """As `run`, asynchronously."""
     resume: Callable[[], Ask[Any]] = partial(flow.send, None)
@@ -73,10 +105,16 @@ async def run_async(
             ask = resume()
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        ask = ask if cipher is None else ask.under(cipher)
         try:
             resume = partial(flow.send, await ask.on_async(connection, schema))
         except psycopg.Error as error:
             resume = partial(flow.throw, _chained(error))
+
+
+def _has_rows(cursor: psycopg.Cursor[Row] | psycopg.AsyncCursor[Row]) -> bool:
+    """Whether there is an answer to fetch. Not by `description`, which describes each column of it first."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 def _chained(error: psycopg.Error) -> Exception:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tenacity.stop import stop_base
     from tenacity.wait import wait_base
 
+    from fsm_core.postgres.sealing import Cipher
+
 HOT_FOR = 1.0
 """Seconds for which a machine that had a conflict is locked at once: optimism costs more than it saves there."""
 
@@ -46,10 +48,12 @@ class Base:
         schema: str,
         limits: Limits | None,
         lock_timeout: timedelta,
+        cipher: Cipher | None,
     ) -> None:
         self.schema = schema
         self.registry = Registry(machines)
         self.where = shown(url)
+        self._cipher = cipher
         self._limits = limits or DEFAULT_LIMITS
         self._lock_wait = f"{max(1, int(lock_timeout.total_seconds() * 1000))}ms"
         self._hot: dict[tuple[str, str], float] = {}

@@ -58,14 +58,17 @@ def _lost(error: psycopg.Error) -> bool:
 @contextmanager
 def from_sqlalchemy(doing: str, url: URL | None = None) -> Iterator[None]:
     """Turn what SQLAlchemy or psycopg raises inside into ours, with `doing` as its context."""
-    where = None if url is None else shown(url)
     try:
         yield
     except exc.TimeoutError as error:
-        raise PoolExhausted(f"no connection came free: {error}", where=where).during(doing) from error
+        raise PoolExhausted(f"no connection came free: {error}", where=_where(url)).during(doing) from error
     except exc.DBAPIError as error:
         if isinstance(error.orig, psycopg.Error):
-            raise typed(error.orig, where).during(doing) from error
-        raise DatabaseError(str(error), where=where).during(doing) from error
+            raise typed(error.orig, _where(url)).during(doing) from error
+        raise DatabaseError(str(error), where=_where(url)).during(doing) from error
     except psycopg.Error as error:
-        raise typed(error, where).during(doing) from error
+        raise typed(error, _where(url)).during(doing) from error
+
+
+def _where(url: URL | None) -> str | None:
+    return None if url is None else shown(url)

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from fsm_core.errors import ConfigurationError
+from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.failures import from_sqlalchemy
 from fsm_core.postgres.urls import engine_url
 
@@ -101,5 +102,6 @@ def _connected(database_url: str, act: Callable[[Connection], None]) -> None:
     try:
         with from_sqlalchemy("migrating", url), engine.begin() as connection:
             act(connection)
+            reached(Point.MIGRATE_MID)
     finally:
         engine.dispose()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from fsm_core.errors import DatabaseUnavailable
 from fsm_core.postgres.failures import from_sqlalchemy
@@ -13,17 +14,19 @@ from fsm_core.postgres.failures import from_sqlalchemy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Engine, PoolProxiedConnection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 class Own:
-    """The driver's connections beneath a SQLAlchemy engine (psycopg 3)."""
+    """The driver's connections beneath a SQLAlchemy engine (psycopg 3).
+
+    Taken from the engine's pool without a SQLAlchemy connection around each: that cost as much of the processor as the statements
+    themselves. The pool, its limits and its events are the engine's all the same.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Set and reset by SQLAlchemy: autocommit left on the driver's connection would survive its return to the pool.
-        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -32,16 +35,41 @@ class Own:
     @contextmanager
     def connected(self, doing: str) -> Iterator[psycopg.Connection[Any]]:
         """A connection in autocommit. Raises DatabaseUnavailable, PoolExhausted; psycopg's errors inside become ours."""
-        with from_sqlalchemy(doing, self._engine.url), self._autocommit.connect() as connection:
-            driver = connection.connection.driver_connection
+        with from_sqlalchemy(doing, self._engine.url):
+            pooled = self._engine.raw_connection()
+            driver = pooled.driver_connection
             assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the stores check their engine
+            was = driver.autocommit
             try:
+                driver.autocommit = True
                 yield driver
-            except (DatabaseUnavailable, psycopg.OperationalError):
-                if driver.closed:
-                    connection.invalidate()
-                    self._engine.dispose()  # what is pooled beside it broke as well, most likely
-                raise
+            finally:
+                self._give_back(pooled, driver, autocommit=was)
+
+    @contextmanager
+    def transaction(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+        """A transaction on a connection of `connected`: READ COMMITTED, whatever the application's engine sets for its own."""
+        was = connection.isolation_level
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        try:
+            with connection.transaction():
+                yield
+        finally:
+            if not connection.closed:
+                connection.isolation_level = was
+
+    def _give_back(
+        self, pooled: PoolProxiedConnection, driver: psycopg.Connection[Any], *, autocommit: bool
+    ) -> None:
+        """As it was: autocommit left on would survive the return to the pool, and the application's rollback roll nothing back."""
+        if driver.closed:
+            pooled.invalidate()
+            self._engine.dispose()  # what is pooled beside it broke as well, most likely
+        elif driver.info.transaction_status is TransactionStatus.IDLE:
+            driver.autocommit = autocommit
+            pooled.close()
+        else:
+            pooled.invalidate()  # it was interrupted in the middle of a statement
 
 
 class AsyncOwn:

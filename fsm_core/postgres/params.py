@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from fsm_core.payload import refuse_sealed, shown, why_sealed
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import family
 from fsm_core.postgres.statements import machines as sql
@@ -40,6 +41,17 @@ _ACTION_COLUMNS = (
 )
 
 
+MACHINE_COLUMNS = 18
+"""How many `{machine}` stands for."""
+
+
+class Known(NamedTuple):
+    """What a dedup key did: the `seq` of its event (None: it is held yet) and the digest of its content."""
+
+    seq: int | None
+    digest: bytes
+
+
 def utc(value: datetime) -> datetime:
     """The same instant in UTC: whatever the session's time zone is, a replay must see the same value."""
     return value.astimezone(UTC)
@@ -50,13 +62,22 @@ def _utc_or_none(value: datetime | None) -> datetime | None:
 
 
 def seen(row: Row) -> Seen:
-    """The machine of a READ row (without what it says of a dedup key)."""
+    """The machine of a row that begins with `{machine}`."""
     return Seen(
         id=row[0], machine=row[1], key=row[2], version=row[3], status=MachineStatus(row[4]), state_name=row[5] or "", state=row[6] or "",
         seq=row[7], rev=row[8], inbox=row[9], at=utc(row[10]), created_at=utc(row[11]), updated_at=utc(row[12]),
-        ended_at=_utc_or_none(row[13]), parent=row[17], parent_queue=row[18],
-        partition_key=row[19], priority=row[20],
+        ended_at=_utc_or_none(row[13]), parent=row[14], parent_queue=row[15],
+        partition_key=row[16], priority=row[17],
     )  # fmt: skip
+
+
+def known(row: Row) -> Known | None:
+    """What the dedup key of a READ row did before, if anything. Raises Sealed: nobody here can tell."""
+    columns = row[MACHINE_COLUMNS:]
+    found = Known(columns[1], bytes(columns[2])) if columns and columns[0] else None
+    if found is not None:
+        refuse_sealed(found.digest.decode(errors="replace"), "the dedup key")
+    return found
 
 
 def held(row: Row) -> Held:
@@ -181,7 +202,7 @@ def _endings(units: Sequence[Unit]) -> dict[str, object]:
 def _events(units: Sequence[Unit]) -> dict[str, object]:
     rows = [(n, event) for n, unit in enumerate(units) for event in unit.events]
     columns = ("seq", "name", "payload", "version", "outcome", "source", "cause", "call_id", "reason")
-    return {"e_unit": [n for n, _ in rows], **{f"e_{c}": [getattr(e, c) for _, e in rows] for c in columns}}
+    return {**_of("e", units, rows), **{f"e_{c}": [getattr(e, c) for _, e in rows] for c in columns}}
 
 
 def _inbox(units: Sequence[Unit]) -> dict[str, object]:
@@ -189,7 +210,8 @@ def _inbox(units: Sequence[Unit]) -> dict[str, object]:
     gone = [(n, pos) for n, unit in enumerate(units) for pos in unit.taken]
     columns = ("name", "payload", "version", "source", "cause", "call_id", "ttl")
     return {
-        "g_unit": [n for n, _ in gone], "g_pos": [pos for _, pos in gone], "i_unit": [n for n, _ in added],
+        "g_unit": [n for n, _ in gone], "g_machine": [units[n].seen.id for n, _ in gone], "g_pos": [pos for _, pos in gone],
+        **_of("i", units, added),
         "i_dedup": [row.dedup_key for _, row in added], **{f"i_{c}": [getattr(r, c) for _, r in added] for c in columns},
     }  # fmt: skip
 
@@ -197,7 +219,7 @@ def _inbox(units: Sequence[Unit]) -> dict[str, object]:
 def _dedup(units: Sequence[Unit]) -> dict[str, object]:
     rows = [(n, known) for n, unit in enumerate(units) for known in unit.dedup]
     return {
-        "d_unit": [n for n, _ in rows], "d_key": [d.key for _, d in rows], "d_digest": [d.digest for _, d in rows],
+        **_of("d", units, rows), "d_key": [d.key for _, d in rows], "d_digest": [d.digest for _, d in rows],
         "d_seq": [d.seq for _, d in rows],
     }  # fmt: skip
 
@@ -210,7 +232,18 @@ def _timers(units: Sequence[Unit]) -> dict[str, object]:
 def _actions(units: Sequence[Unit]) -> dict[str, object]:
     rows = [(n, action) for n, unit in enumerate(units) for action in unit.actions]
     columns = ("seq", "version", *_ACTION_COLUMNS)
-    return {"a_unit": [n for n, _ in rows], **{f"a_{c}": [getattr(a, c) for _, a in rows] for c in columns}}
+    return {
+        **_of("a", units, rows), **{f"a_{c}": [getattr(a, c) for _, a in rows] for c in columns},
+        "a_token": [a.claim and a.claim.token for _, a in rows], "a_worker": [a.claim and a.claim.worker for _, a in rows],
+    }  # fmt: skip
+
+
+def _of(table: str, units: Sequence[Unit], rows: Sequence[tuple[int, object]]) -> dict[str, object]:
+    """Whose the rows of a table are: their units, with the machines and the times of those."""
+    return {
+        f"{table}_unit": [n for n, _ in rows], f"{table}_machine": [units[n].seen.id for n, _ in rows],
+        f"{table}_at": [units[n].seen.at for n, _ in rows],
+    }  # fmt: skip
 
 
 def keys(ids: Sequence[ActionId]) -> dict[str, list[Any]]:
@@ -228,16 +261,30 @@ def record(row: Row, attempts: Sequence[AttemptRecord] = ()) -> ActionRecord:
         and status in (ActionStatus.RUNNING, ActionStatus.COMPLETED, ActionStatus.FAILED)
     ) and not any(a.number == number for a in known):
         outcome = None if status is ActionStatus.RUNNING else status.value
-        known.append(AttemptRecord(number, outcome, started, _utc_or_none(row[11]), row[12]))
+        known.append(AttemptRecord(number, outcome, started, _utc_or_none(row[11]), message(row[12])))
     return ActionRecord(
-        id=ActionId(row[0], row[1], row[2]), name=row[3], payload=msgspec.json.decode(row[4]), status=status, tracked=row[6],
+        id=ActionId(row[0], row[1], row[2]), name=row[3], payload=shown(row[4]), status=status, tracked=row[6],
         queue=row[7], attempt=number, created_at=utc(row[9]), run_at=utc(row[10]), finished_at=_utc_or_none(row[11]),
-        error=row[12], note=row[13], attempts=tuple(known), machine=row[15], key=row[16],
+        error=message(row[12]), note=said(row[13]), attempts=tuple(known), machine=row[15], key=row[16],
     )  # fmt: skip
 
 
 def attempt(row: Row) -> tuple[ActionId, AttemptRecord]:
     """An ATTEMPTS row with the action it belongs to."""
     return ActionId(row[0], row[1], row[2]), AttemptRecord(
-        row[3], row[4], utc(row[5]), _utc_or_none(row[6]), row[7]
+        row[3], row[4], utc(row[5]), _utc_or_none(row[6]), message(row[7])
     )
+
+
+def message(error: str | None) -> str | None:
+    """What stands in an error column; of one that is encrypted still, why."""
+    if error is None or why_sealed(error):
+        return said(error)
+    found: str | None = msgspec.json.decode(error).get("message")
+    return found
+
+
+def said(text: str | None) -> str | None:
+    """A reason or a note; of one that is encrypted still, why."""
+    reason = None if text is None else why_sealed(text)
+    return text if reason is None else f"sealed: {reason}"

@@ -10,15 +10,17 @@ import pytest
 
 from benchmarks.__main__ import found, main, names
 from benchmarks.frame import Options, Row, Target, interleaved
+from benchmarks.world import World
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(300)  # some start whole fleets
 @pytest.mark.parametrize("name", names())
-def test_a_benchmark_runs_and_gives_rows(name: str) -> None:
+def test_a_benchmark_runs_and_gives_rows(name: str, world: World) -> None:
     about, run = found(name)
 
-    rows = list(run(Options(smoke=True)))
+    rows = list(run(Options(smoke=True, world=world)))
 
     assert about
     assert rows
@@ -56,7 +58,7 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
         main(["nothing"])
 
     assert caught.value.code == 2
-    assert "there is no benchmark 'nothing'; there are advance, codec, fuzz" in capsys.readouterr().err
+    assert "there is no benchmark 'nothing'; there are advance, bulk, codec" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("limit", "status"), [(100.0, 0), (9.0, 1)])

@@ -29,9 +29,9 @@ def test_what_the_children_of_a_worker_claimed_is_evidence(engine: Engine) -> No
     newest = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
     assert outbox.queues()["default"].claimed_up_to is None
-    outbox.beat(child, LEASE, {"default": (1, newest.isoformat())})
+    outbox.beat(child, LEASE, {"default": (1, newest.isoformat(), 3)})
 
-    assert outbox.queues()["default"] == (4, newest, False)
+    assert outbox.queues()["default"] == (4, newest, False, 3)
 
 
 def test_admission_waits_for_nobody(engine: Engine, database_url: str) -> None:

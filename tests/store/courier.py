@@ -26,7 +26,7 @@ def deliver(world: World, *entries: AnyMachine | AnyEffects, group: bool = True)
     assert isinstance(world, PostgresWorld)
     engine = create_engine(engine_url(world.url))
     try:
-        return _delivered(world, PostgresOutbox(engine), Registry(entries), group)
+        return _delivered(world, PostgresOutbox(engine, cipher=world.cipher), Registry(entries), group)
     finally:
         engine.dispose()
 

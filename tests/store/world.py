@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from fsm_core import ActionStatus
 from fsm_core.memory import AsyncMemoryStore, MemoryStore
 from fsm_core.memory.tables import ActionRow
-from fsm_core.postgres import AsyncPostgresStore, PostgresStore
+from fsm_core.payload import RESERVED, SEALED
+from fsm_core.postgres import AsyncPostgresStore, Cipher, PostgresStore
 from fsm_core.unit import Held
 from tests.waiting import eventually
 
@@ -77,6 +79,7 @@ class PostgresWorld(World):
 
     store: Any
     url: str
+    cipher: Cipher | None = None
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run one statement in a transaction of its own; its rows."""
@@ -87,7 +90,22 @@ class PostgresWorld(World):
     def contents(self) -> dict[str, list[dict[str, Any]]]:
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
             read = sql.SQL("SELECT t.* FROM fsm.{} t ORDER BY t::text")
-            return {name: connection.execute(read.format(sql.Identifier(name))).fetchall() for name in TABLES}
+            rows = {name: connection.execute(read.format(sql.Identifier(name))).fetchall() for name in TABLES}
+        return {name: [self._opened(row) for row in found] for name, found in rows.items()}
+
+    def _opened(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row as it would be if nothing were encrypted, but for the digests of dedup keys."""
+        if self.cipher is None:
+            return row
+        whose = row.get("machine_id", row.get("id"))
+        shown = {}
+        for column, value in row.items():
+            if isinstance(value, dict) and RESERVED in value:
+                shown[column] = json.loads(self.cipher.open(f'{SEALED}{value[RESERVED]}"}}', whose))
+            else:
+                is_text = isinstance(value, str) and value.startswith(SEALED)
+                shown[column] = self.cipher.open(value, whose) if is_text else value
+        return shown
 
     def change_actions(self, idx: int | None = None, **columns: Any) -> None:
         changes = ", ".join(f"{column} = %s" for column in columns)
@@ -167,7 +185,7 @@ def plain(url: str) -> str:
 def sync_world(url: str, **options: Any) -> Iterator[PostgresWorld]:
     engine = create_engine(url, **options.pop("engine", {}))
     try:
-        yield PostgresWorld(PostgresStore(engine, **options), plain(url))
+        yield PostgresWorld(PostgresStore(engine, **options), plain(url), options.get("cipher"))
     finally:
         engine.dispose()
 
@@ -177,7 +195,8 @@ def async_world(url: str, **options: Any) -> Iterator[PostgresWorld]:
     engine = create_async_engine(url, **options.pop("engine", {}))
     with running_loop() as loop:
         try:
-            yield PostgresWorld(Blocking(AsyncPostgresStore(engine, **options), loop), plain(url))
+            store = AsyncPostgresStore(engine, **options)
+            yield PostgresWorld(Blocking(store, loop), plain(url), options.get("cipher"))
         finally:
             asyncio.run_coroutine_threadsafe(engine.dispose(), loop).result(30)
 
@@ -221,6 +240,9 @@ async def _cancel_others() -> None:
 
 WORLDS = {"sync": sync_world, "async": async_world}
 """The stores on PostgreSQL."""
+
+SEALED_WORLDS = {"sealed": partial(sync_world, cipher=Cipher({"new": bytes(32), "old": bytes([1] * 32)}))}
+"""The store on PostgreSQL whose payloads are encrypted. How it asks asynchronously is tested apart."""
 
 MEMORY_WORLDS = {"memory": memory_world, "async memory": async_memory_world}
 """The stores without a database."""

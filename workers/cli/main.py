@@ -20,6 +20,7 @@ from workers.cli import (
     check_upgrade,
     dev,
     diff,
+    doctor,
     explain,
     fsck,
     graph,
@@ -28,14 +29,17 @@ from workers.cli import (
     machines,
     migrate,
     output,
+    partitions,
     prune,
     relay,
     restore,
     retry,
+    roles,
     send,
     show,
     signal,
     start,
+    stats,
     upcast,
     view,
     wait,
@@ -80,10 +84,14 @@ _VERBS: tuple[Callable[..., object], ...] = (
     view.view,
     wait.wait,
     prune.prune,
+    roles.roles,
+    doctor.doctor,
+    stats.stats,
 )
 for verb in _VERBS:
     app.command(context_settings=_PASSED_ON if verb is worker.worker else None)(verb)
 app.add_typer(limits.limits, name="limits")
+app.add_typer(partitions.partitions, name="partitions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import typer
 from fsm_core.delivery.retention import Pruned, Retention
 from workers.cli import output
 from workers.cli.address import BadArgument, span
+from workers.cli.partitions import dropped, told
 from workers.cli.session import opened
 from workers.cli.walking import counted
 from workers.settings import read
@@ -32,17 +33,21 @@ def prune(
 ) -> None:
     """Delete the details of machines that ended long ago. Events, actions, attempts go; rows, dedup keys and the last failure stay.
 
-    With --forget, machines that ended even longer ago are deleted whole. Held events that have expired are always deleted.
+    With --forget, machines that ended even longer ago are deleted whole; of partitioned tables, ranges that are over are dropped before.
+    Held events that have expired are always deleted.
     """
     kept = read().retention
     retention = Retention(_age(older_than, kept.details), _age(forget, kept.whole))
     if retention.first is None:
         raise BadArgument("nothing says how long to keep what; give --older-than 30d, or set FSM_RETENTION")
+    ranges = None if dry_run or retention.whole is None else dropped(retention.whole)
     with opened() as store:
         done = store.prune(retention, live=live, dry_run=dry_run)
     if as_json:
-        output.document({**done._asdict(), "dry_run": dry_run})
+        output.document({**done._asdict(), "dry_run": dry_run, **({} if ranges is None else {"ranges": ranges.ranges})})
     else:
+        if ranges is not None:
+            output.line(told(ranges))
         output.line(_told(done, dry_run=dry_run))
 
 

@@ -35,7 +35,7 @@ def opened(*, machines: bool = False) -> Generator[PostgresStore]:
     engine = create_engine(url, connect_args=given)
     try:
         listed = () if registry is None else registry.machines()
-        yield PostgresStore(engine, machines=listed, schema=settings.schema)
+        yield PostgresStore(engine, machines=listed, schema=settings.schema, cipher=settings.cipher)
     finally:
         engine.dispose()
 

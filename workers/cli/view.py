@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fsm_core.columns import columns
+from fsm_core.errors import ConfigurationError
 from workers.cli import output
 from workers.cli.address import BadArgument
 from workers.cli.session import known_machines
@@ -30,6 +31,10 @@ def view(
     if apply and drop:
         raise BadArgument("--apply and --drop do not go together")
     settings = read()
+    if settings.cipher is not None and not drop:
+        raise ConfigurationError(
+            "payloads are encrypted here, and SQL cannot read them; keep in a table of your own what it needs (@machine.project)"
+        )
     registry = known_machines(settings.machines)
     registry.newest(machine)
     from fsm_core.postgres.view import View

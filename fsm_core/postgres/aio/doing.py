@@ -16,6 +16,7 @@ from fsm_core.errors import (
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run_async
 from fsm_core.postgres.base import Base
+from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import many as advancing_many
 from fsm_core.postgres.own import AsyncOwn
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from fsm_core.payload import Limits
+    from fsm_core.postgres.sealing import Cipher
     from fsm_core.postgres.waiting import AsyncListener
     from fsm_core.records import Snapshot
     from fsm_core.registry import AnyEffects, AnyMachine
@@ -51,13 +53,14 @@ class AsyncDoing(Base):
         schema: str = "fsm",
         limits: Limits | None = None,
         lock_timeout: timedelta = LOCK_TIMEOUT,
+        cipher: Cipher | None = None,
     ) -> None:
         if not engine.dialect.is_async or engine.dialect.driver != "psycopg":
             raise UnsupportedConnection(
                 "AsyncPostgresStore takes an AsyncEngine on postgresql+psycopg:// (psycopg 3)"
             )
         super().__init__(
-            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout
+            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout, cipher=cipher
         )
         self._engine = engine
         self._own = AsyncOwn(engine)
@@ -67,13 +70,19 @@ class AsyncDoing(Base):
         async with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
                 try:
-                    return await self._run(connection, partial(flow, locked=False), call.what)
+                    done = await self._run(connection, partial(flow, locked=False), call.what)
                 except advancing.Conflict:
                     call.tried_at = None
                     self._heat(call)
+                else:
+                    reached(Point.ADVANCE_AFTER_COMMIT)
+                    return done
             async with connection.transaction():
                 await self._run(connection, self._lock_timeout, call.what)
-                return await self._run(connection, partial(flow, locked=True), call.what)
+                done = await self._run(connection, partial(flow, locked=True), call.what)
+                reached(Point.ADVANCE_BEFORE_COMMIT)
+            reached(Point.ADVANCE_AFTER_COMMIT)
+            return done
 
     async def _answered(self, answer: advancing_many.Answer) -> Snapshot[Any] | Refused | NotFound:
         if answer.snapshot is not None:
@@ -115,4 +124,4 @@ class AsyncDoing(Base):
         what: str,
     ) -> T:
         with self._told(what):
-            return await run_async(connection, self.schema, flow())
+            return await run_async(connection, self.schema, flow(), self._cipher)

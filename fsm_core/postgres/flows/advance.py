@@ -82,7 +82,10 @@ async def read(call: Call, *, locked: bool) -> Row | None:
     """The machine's row, with what its dedup key did before."""
     if locked:
         await Ask(sql.LOCK, call.address, len)
-    rows: list[Row] = await Ask(sql.READ, {**call.address, "dedup": call.dedup_key}, list)
+    if call.dedup_key is None:
+        rows: list[Row] = await Ask(sql.READ, call.address, list)
+    else:
+        rows = await Ask(sql.READ_DEDUP, {**call.address, "dedup": call.dedup_key}, list)
     return one(rows)
 
 
@@ -94,8 +97,8 @@ async def decided(call: Call, row: Row, *, locked: bool, own: bool) -> Snapshot[
     if call.tried_at is not None and (found := await sought(call, draft)) is not None:
         return found
     dedup = remembered(call.machine, call.event, call.dedup_key, call.limits)
-    if row[14]:
-        return _duplicate(draft, dedup, row)
+    if (known := params.known(row)) is not None:
+        return _duplicate(draft, dedup, known)
     if call.expected_seq is not None and call.expected_seq != seen.seq:
         raise WrongSeq(call.expected_seq, seen.seq)
     draft.apply(call.event, call.source, call_id=call.id, dedup=dedup, wait=call.wait, ttl=call.ttl)
@@ -158,10 +161,10 @@ def one(rows: list[Row]) -> Row | None:
     return rows[0] if rows else None
 
 
-def _duplicate(draft: Draft, dedup: Dedup | None, row: Row) -> Snapshot[Any]:
-    if dedup is None or bytes(row[16]) != dedup.digest:
-        raise DedupMismatch(str(dedup and dedup.key), row[15])
-    return _known(draft.snapshot, row[15], duplicate=True)
+def _duplicate(draft: Draft, dedup: Dedup | None, known: params.Known) -> Snapshot[Any]:
+    if dedup is None or known.digest != dedup.digest:
+        raise DedupMismatch(str(dedup and dedup.key), known.seq)
+    return _known(draft.snapshot, known.seq, duplicate=True)
 
 
 def _known(snapshot: Snapshot[Any], seq: int | None, *, duplicate: bool = False) -> Snapshot[Any]:

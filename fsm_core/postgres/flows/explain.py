@@ -53,7 +53,7 @@ def _action(row: Row) -> Action:
     return Action(
         id=ActionId(row[0], row[1], row[2]), name=row[3], version=row[4], status=ActionStatus(row[5]), queue=row[6],
         run_at=params.utc(row[7]), attempt=row[8], publishes=row[9], timer=row[10], lane=row[11], limit=row[12],
-        limit_key=row[13], published_at=_utc(row[14]), started_at=_utc(row[15]), error=row[16], note=row[17],
+        limit_key=row[13], published_at=_utc(row[14]), started_at=_utc(row[15]), error=params.message(row[16]), note=params.said(row[17]),
         worker=row[18], lease=_utc(row[19]), holder=row[20], known=row[21], told=row[22],
     )  # fmt: skip
 

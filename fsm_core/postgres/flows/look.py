@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from fsm_core.draft import Draft
 from fsm_core.errors import ActionNotFound, MachineNotFound
+from fsm_core.payload import shown
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.advance import one
@@ -33,7 +32,7 @@ async def get(registry: Registry, name: str, key: str) -> Snapshot[Any]:
 
 async def find(name: str, key: str) -> Seen:
     """The machine's row. Raises MachineNotFound."""
-    row = await Ask(sql.READ, {"fsm": name, "key": key, "dedup": None}, one)
+    row = await Ask(sql.READ, {"fsm": name, "key": key}, one)
     if row is None:
         raise MachineNotFound(name, key)
     return params.seen(row)
@@ -56,7 +55,7 @@ async def machines(
     name: str | None = None, status: str | None = None, state: str | None = None, limit: int = 100
 ) -> list[MachineRecord]:
     """Machines, the last changed first."""
-    parameters = {"fsm": name, "status": status, "state": state, "limit": limit}
+    parameters = {"fsm": name, "status": status, "state_name": state, "limit": limit}
     rows = await Ask(reads.MACHINES, parameters, list[Row])
     return [as_record(params.seen(row)) for row in rows]
 
@@ -105,13 +104,13 @@ async def _with_attempts(rows: Sequence[Row], machines: list[UUID]) -> list[Acti
 def as_record(seen: Seen) -> MachineRecord:
     """A row as JSON."""
     return MachineRecord(
-        seen.machine, seen.key, seen.id, seen.version, seen.status, seen.state_name, msgspec.json.decode(seen.state or "{}"), seen.seq,
+        seen.machine, seen.key, seen.id, seen.version, seen.status, seen.state_name, shown(seen.state or "{}"), seen.seq,
         seen.inbox, seen.created_at, seen.updated_at, seen.ended_at,
     )  # fmt: skip
 
 
 def _entry(row: Row, caused: list[ActionRecord]) -> HistoryEntry:
     return HistoryEntry(
-        seq=row[0], name=row[1], payload=msgspec.json.decode(row[2]), outcome=row[3], source=row[4],
-        occurred_at=params.utc(row[5]), reason=row[6], actions=tuple(caused),
+        seq=row[0], name=row[1], payload=shown(row[2]), outcome=row[3], source=row[4],
+        occurred_at=params.utc(row[5]), reason=params.said(row[6]), actions=tuple(caused),
     )  # fmt: skip

@@ -95,7 +95,7 @@ async def _written(groups: Sequence[_Group]) -> None:
 
 
 async def _one(call: Call, row: Row) -> Snapshot[Any]:
-    rows: list[Row] = await Ask(sql.READ, {**call.address, "dedup": None}, list)
+    rows: list[Row] = await Ask(sql.READ, call.address, list)
     return await decided(call, rows[0] if rows else row, locked=True, own=False)
 
 

@@ -60,7 +60,7 @@ async def cancel_machine(name: str, key: str, note: str) -> int:
     seen = await find(name, key)
     idx, children = await Ask(sql.BEFORE_CANCEL, {"id": seen.id, "seq": seen.seq}, lambda rows: rows[0])
     left = params.left_behind(cancelled(seen, idx, note, children))
-    row = await Ask(sql.CANCEL, {"fsm": name, "key": key, "note": note, **left}, one)
+    row = await Ask(sql.CANCEL, {"id": seen.id, "fsm": name, "key": key, "note": note, **left}, one)
     if row is None:
         seen = await find(name, key)
         raise MachineEnded(name, key, seen.status)

@@ -33,8 +33,8 @@ async def signal(call: Call, *, locked: bool, own: bool = True) -> Receipt:
     if seen is not None and row is not None:
         if call.tried_at is not None and await _sought(call, seen):
             return _early(call, seen)
-        if row[14]:
-            return _duplicate(call, seen, dedup, row)
+        if (known := params.known(row)) is not None:
+            return _duplicate(call, seen, dedup, known)
         if seen.inbox >= MAX_INBOX:
             raise InboxFull(MAX_INBOX)
     call.tried_at = 0
@@ -77,7 +77,7 @@ def _early(call: Call, seen: Seen) -> Receipt:
     return Receipt(call.machine.name, call.key, seen.id, None, unborn=True)
 
 
-def _duplicate(call: Call, seen: Seen, dedup: Dedup | None, row: Row) -> Receipt:
-    if dedup is None or bytes(row[16]) != dedup.digest:
-        raise DedupMismatch(str(dedup and dedup.key), row[15])
-    return Receipt(call.machine.name, call.key, seen.id, row[15], duplicate=True, unborn=True)
+def _duplicate(call: Call, seen: Seen, dedup: Dedup | None, known: params.Known) -> Receipt:
+    if dedup is None or known.digest != dedup.digest:
+        raise DedupMismatch(str(dedup and dedup.key), known.seq)
+    return Receipt(call.machine.name, call.key, seen.id, known.seq, duplicate=True, unborn=True)

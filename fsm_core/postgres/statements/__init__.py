@@ -2,8 +2,8 @@
 
 `machines` has what reads and decides, `outbox` what a worker does to actions, `relay` what a relay does, `reads` what is
 only looked at. Placeholders in braces are the schema's: `{s}` its name, `{bell}` the advisory lock of the relay on duty,
-`{channel}` the channel that wakes it, `{tell}` what tells those who wait that the machine `m` has ended (`waiting`). Advisory
-locks: class 0x46534D "FSM" = the bell, class 0x46534E = admission, class 0x46534D57 "FSMW" = waiting.
+`{channel}` the channel that wakes it, `{tell}` what tells those who wait that the machine `m` has ended (`waiting`), `{machine}` the
+columns of the machine `m` as `params.seen` reads them, with the time: never before the machine's last event. Advisory locks: class 0x46534D "FSM" = the bell, class 0x46534E = admission, class 0x46534D57 "FSMW" = waiting.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from zlib import crc32
 
 from psycopg import sql
 
+from fsm_core.postgres.arrays import literal
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
 BELL_CLASS = int.from_bytes(b"FSM")
@@ -37,6 +40,11 @@ _TELL = """CASE
          ELSE pg_notify({ended}, m.id::text) END"""
 
 
+_MACHINE = """m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox,
+       greatest(clock_timestamp(), m.updated_at), m.created_at, m.updated_at, m.ended_at, m.parent, m.parent_queue, m.partition_key,
+       m.priority"""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One statement; `name` is what errors and traces call it."""
@@ -47,6 +55,10 @@ class Statement:
     def on(self, schema: str) -> str:
         """The SQL for the tables in `schema`."""
         return _render(self.text, schema)
+
+    def bound(self, parameters: Mapping[str, object]) -> dict[str, object]:
+        """The parameters as the driver is given them: a list is an array literal."""
+        return {name: literal(of) if type(of) is list else of for name, of in parameters.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,10 @@ class Plain:
     def on(self, _schema: str) -> str:
         """The SQL as it is."""
         return self.text
+
+    def bound(self, parameters: Mapping[str, object]) -> Mapping[str, object]:
+        """The values as they are: the driver adapts what the application gave."""
+        return parameters
 
 
 def lock_object(schema: str) -> int:
@@ -90,6 +106,7 @@ def _render(text: LiteralString, schema: str) -> str:
             bell=sql.SQL("{}, {}").format(BELL_CLASS, lock_object(schema)),
             admission=sql.SQL("{}, {}").format(ADMISSION_CLASS, lock_object(schema)),
             channel=sql.Literal(channel(schema)),
+            machine=sql.SQL(_MACHINE),
             tell=sql.SQL(_TELL).format(
                 cls=WAITERS_CLASS,
                 ending=ENDING,

@@ -9,8 +9,7 @@ ONE_SNAPSHOT = Statement("one_snapshot", "SET TRANSACTION ISOLATION LEVEL REPEAT
 PAGE = Statement(
     "page",
     """
-SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox, clock_timestamp(),
-       m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
+SELECT {machine}
   FROM (SELECT n.*, sum(n.seq + 1) OVER (ORDER BY n.id) - (n.seq + 1) AS before
           FROM (SELECT * FROM {s}.machines o
                  WHERE o.id > %(after)s AND (%(names)s::text[] IS NULL OR o.fsm = ANY (%(names)s))
@@ -71,11 +70,11 @@ ORPHANS = Statement(
     "orphans",
     """
 SELECT e.machine_id, 'events', count(*) FROM {s}.events e
- WHERE e.machine_id > %(after)s AND (%(to)s::uuid IS NULL OR e.machine_id <= %(to)s)
+ WHERE e.machine_id > %(after)s AND e.machine_id <= coalesce(%(to)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
    AND NOT EXISTS (SELECT 1 FROM {s}.machines m WHERE m.id = e.machine_id) GROUP BY e.machine_id
 UNION ALL
 SELECT a.machine_id, 'actions', count(*) FROM {s}.actions a
- WHERE a.machine_id > %(after)s AND (%(to)s::uuid IS NULL OR a.machine_id <= %(to)s)
+ WHERE a.machine_id > %(after)s AND a.machine_id <= coalesce(%(to)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
    AND NOT EXISTS (SELECT 1 FROM {s}.machines m WHERE m.id = a.machine_id) GROUP BY a.machine_id
  ORDER BY 1, 2
 """,

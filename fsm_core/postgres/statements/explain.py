@@ -8,7 +8,7 @@ OPEN_ACTIONS = Statement(
     "open_actions",
     """
 SELECT a.machine_id, a.seq, a.idx, a.name, a.version, a.status, a.queue, a.run_at, a.attempt, a.publishes, a.timer, a.lane,
-       a.limit_name, a.limit_key, a.published_at, a.started_at, a.error ->> 'message', a.note, w.host || ' (pid ' || w.pid || ')',
+       a.limit_name, a.limit_key, a.published_at, a.started_at, a.error::text, a.note, w.host || ' (pid ' || w.pid || ')',
        CASE WHEN w.dead_at IS NULL THEN w.alive_until END, h.holder, a.outcome IS NOT NULL,
        a.status = 'failed' AND EXISTS (
          SELECT FROM {s}.events e WHERE e.machine_id = a.machine_id AND e.seq > a.seq AND starts_with(e.name, 'Failed[')

@@ -21,12 +21,11 @@ c AS (
          worker_id = %(worker)s, started_at = clock_timestamp(), note = NULL,
          finished_at = CASE WHEN a.tracked THEN NULL ELSE clock_timestamp() END
     FROM ok WHERE ok.outcome IS NULL AND a.machine_id = ok.machine_id AND a.seq = ok.seq AND a.idx = ok.idx
-  RETURNING a.machine_id, a.seq, a.idx, a.attempt, a.started_at)
-SELECT ok.machine_id, ok.seq, ok.idx, m.fsm, m.key, ok.version, ok.name, ok.payload::text, ok.tracked, ok.queue,
-       coalesce(c.attempt, ok.attempt), ok.budget_from, ok.lost, ok.in_doubt, ok.outcome::text, ok.published_at, c.started_at, ok.created_at
-  FROM ok JOIN {s}.machines m ON m.id = ok.machine_id
-  LEFT JOIN c ON c.machine_id = ok.machine_id AND c.seq = ok.seq AND c.idx = ok.idx
- WHERE c.attempt IS NOT NULL OR ok.outcome IS NOT NULL
+  RETURNING a.*)
+SELECT x.machine_id, x.seq, x.idx, m.fsm, m.key, x.version, x.name, x.payload::text, x.tracked, x.queue, x.attempt, x.budget_from,
+       x.lost, x.in_doubt, x.outcome::text, x.published_at, CASE WHEN x.outcome IS NULL THEN x.started_at END, x.created_at
+  FROM (SELECT c.* FROM c UNION ALL SELECT ok.* FROM ok WHERE ok.outcome IS NOT NULL) x
+ CROSS JOIN LATERAL (SELECT o.fsm, o.key FROM {s}.machines o WHERE o.id = x.machine_id OFFSET 0) m
 """,
 )
 
@@ -40,8 +39,8 @@ WITH l AS MATERIALIZED (
   SELECT a.machine_id, a.seq, a.idx, a.attempt AS started, a.worker_id, a.started_at, a.token, a.status,
          u.want, u.mine, u.to_status, u.delay, u.step, u.attempt_outcome, u.outcome, u.error, u.note, u.doubt
     FROM unnest(%(machine)s::uuid[], %(seq)s::int[], %(idx)s::smallint[], %(want)s::text[], %(mine)s::uuid[], %(to)s::text[],
-                %(delay)s::interval[], %(step)s::smallint[], %(attempt_outcome)s::text[], %(outcome)s::text[],
-                %(error)s::text[], %(note)s::text[], %(in_doubt)s::bool[])
+                %(delay)s::interval[], %(step)s::smallint[], %(attempt_outcome)s::text[], %(m_outcome)s::text[],
+                %(m_error)s::text[], %(m_note)s::text[], %(in_doubt)s::bool[])
          AS u(machine_id, seq, idx, want, mine, to_status, delay, step, attempt_outcome, outcome, error, note, doubt)
     JOIN {s}.actions a USING (machine_id, seq, idx) FOR NO KEY UPDATE OF a SKIP LOCKED),
 ok AS MATERIALIZED (SELECT * FROM l WHERE status = want AND token = mine),

@@ -2,7 +2,8 @@
 
 A slice is one short transaction: it locks some machines without waiting for any (SKIP LOCKED), and then deletes what is theirs;
 a lock and a look are two statements. Rows are looked for by the ids of their machines (= ANY) besides what joins them, and open actions
-by a subquery that cannot become a join (LIMIT): else the planner, who expects many, reads the whole table. An ended machine that still has open actions is not at rest, and is left alone.
+by a subquery that cannot become a join (LIMIT): else the planner, who expects many, reads the whole table. The last
+failure of a machine is looked for among its own actions (OFFSET 0): else all failures of all machines are read. An ended machine that still has open actions is not at rest, and is left alone.
 """
 
 from fsm_core.postgres.statements import Statement
@@ -66,8 +67,10 @@ CUT = Statement(
     """
 WITH u AS MATERIALIZED (SELECT * FROM unnest(%(ids)s::uuid[], %(bases)s::int[]) AS u(id, base) WHERE base IS NOT NULL),
 last AS MATERIALIZED (
-  SELECT DISTINCT ON (a.machine_id) a.machine_id, a.seq, a.idx FROM u JOIN {s}.actions a ON a.machine_id = u.id
-   WHERE a.machine_id = ANY (%(ids)s::uuid[]) AND a.status = 'failed' ORDER BY a.machine_id, a.finished_at DESC, a.seq DESC, a.idx DESC),
+  SELECT f.* FROM u CROSS JOIN LATERAL (
+    SELECT a.machine_id, a.seq, a.idx FROM (
+      SELECT o.machine_id, o.seq, o.idx, o.status, o.finished_at FROM {s}.actions o WHERE o.machine_id = u.id OFFSET 0) a
+     WHERE a.status = 'failed' ORDER BY a.finished_at DESC, a.seq DESC, a.idx DESC LIMIT 1) f),
 gone AS MATERIALIZED (
   SELECT a.machine_id, a.seq, a.idx FROM u JOIN {s}.actions a ON a.machine_id = u.id
    WHERE a.machine_id = ANY (%(ids)s::uuid[]) AND a.seq < u.base AND a.status IN ('completed', 'failed', 'cancelled') AND a.finished_at < now() - %(age)s::interval

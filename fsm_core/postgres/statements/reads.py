@@ -16,7 +16,7 @@ ACTIONS = Statement(
     "actions",
     """
 SELECT a.machine_id, a.seq, a.idx, a.name, a.payload::text, a.status, a.tracked, a.queue, a.attempt, a.created_at, a.run_at,
-       a.finished_at, a.error ->> 'message', a.note, a.started_at, m.fsm, m.key
+       a.finished_at, a.error::text, a.note, a.started_at, m.fsm, m.key
   FROM {s}.actions a JOIN {s}.machines m ON m.id = a.machine_id WHERE a.machine_id = %(id)s ORDER BY a.seq, a.idx
 """,
 )
@@ -26,7 +26,7 @@ FIND_ACTIONS = Statement(
     "find_actions",
     """
 SELECT a.machine_id, a.seq, a.idx, a.name, a.payload::text, a.status, a.tracked, a.queue, a.attempt, a.created_at, a.run_at,
-       a.finished_at, a.error ->> 'message', a.note, a.started_at, m.fsm, m.key
+       a.finished_at, a.error::text, a.note, a.started_at, m.fsm, m.key
   FROM {s}.actions a JOIN {s}.machines m ON m.id = a.machine_id
  WHERE (%(status)s::text IS NULL OR a.status = %(status)s) AND (%(fsm)s::text IS NULL OR m.fsm = %(fsm)s)
    AND (%(key)s::text IS NULL OR m.key = %(key)s) AND (%(name)s::text IS NULL OR a.name = %(name)s)
@@ -40,7 +40,7 @@ ACTION = Statement(
     "action",
     """
 SELECT a.machine_id, a.seq, a.idx, a.name, a.payload::text, a.status, a.tracked, a.queue, a.attempt, a.created_at, a.run_at,
-       a.finished_at, a.error ->> 'message', a.note, a.started_at, m.fsm, m.key
+       a.finished_at, a.error::text, a.note, a.started_at, m.fsm, m.key
   FROM {s}.actions a JOIN {s}.machines m ON m.id = a.machine_id
  WHERE a.machine_id = %(machine)s AND a.seq = %(seq)s AND a.idx = %(idx)s
 """,
@@ -50,7 +50,7 @@ SELECT a.machine_id, a.seq, a.idx, a.name, a.payload::text, a.status, a.tracked,
 ATTEMPTS = Statement(
     "attempts",
     """
-SELECT machine_id, seq, idx, attempt, outcome, started_at, ended_at, error ->> 'message' FROM {s}.attempts
+SELECT machine_id, seq, idx, attempt, outcome, started_at, ended_at, error::text FROM {s}.attempts
  WHERE machine_id = ANY (%(ids)s::uuid[]) ORDER BY machine_id, seq, idx, started_at
 """,
 )
@@ -59,11 +59,10 @@ SELECT machine_id, seq, idx, attempt, outcome, started_at, ended_at, error ->> '
 MACHINES = Statement(
     "machines",
     """
-SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox, clock_timestamp(),
-       m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
+SELECT {machine}
   FROM {s}.machines m
  WHERE (%(fsm)s::text IS NULL OR m.fsm = %(fsm)s) AND (%(status)s::text IS NULL OR m.status = %(status)s)
-   AND (%(state)s::text IS NULL OR m.state_name = %(state)s)
+   AND (%(state_name)s::text IS NULL OR m.state_name = %(state_name)s)
  ORDER BY m.updated_at DESC LIMIT %(limit)s
 """,
 )

@@ -6,15 +6,17 @@ these run in autocommit, where now() is the statement's own time.
 
 from fsm_core.postgres.statements import Statement
 
-# The queues that somebody serves, with their slots, up to when each was claimed from, and whether each is under a limit: under prefork it
-# is the children that claim, and say so in rows of their own. Small tables. Index: limits_pkey.
+# The queues that somebody serves, with their slots, up to when each was claimed from, whether each is under a limit, and how many of its
+# actions the slowest of its workers claims in one go: under prefork it is the children that claim, and say so in rows of their own. Small tables. Index: limits_pkey.
 QUEUES = Statement(
     "queues",
     """
 SELECT q.queue, sum(q.slots)::int,
        (SELECT max((c.claimed -> q.queue ->> 1)::timestamptz) FROM {s}.workers c
          WHERE c.dead_at IS NULL AND c.claimed ? q.queue),
-       EXISTS (SELECT 1 FROM {s}.limits l WHERE l.name = 'queue:' || q.queue)
+       EXISTS (SELECT 1 FROM {s}.limits l WHERE l.name = 'queue:' || q.queue),
+       coalesce((SELECT min((c.claimed -> q.queue ->> 2)::int) FROM {s}.workers c
+                  WHERE c.dead_at IS NULL AND c.alive_until > clock_timestamp() AND c.claimed ? q.queue), 1)
   FROM {s}.workers w CROSS JOIN LATERAL jsonb_each_text(w.queues) AS e(queue, slots_text)
        CROSS JOIN LATERAL (SELECT e.queue, e.slots_text::int AS slots) q
  WHERE w.dead_at IS NULL AND w.alive_until > clock_timestamp() AND w.kind = 'node'
@@ -27,7 +29,8 @@ WINDOW = Statement(
     "window", "SELECT count(*) FROM {s}.actions WHERE status = 'published' AND queue = %(queue)s"
 )
 
-# Take due rows, most urgent first, and mark them with a ticket. Never waits. Index: actions_due, once per priority.
+# Take due rows, most urgent first, and mark them with a ticket. Never waits. Their machines are named behind a fence: joined with
+# the update, they made the planner read all actions of each machine. Index: actions_due, once per priority; machines_pkey, actions_pkey.
 PUBLISH = Statement(
     "publish",
     """
@@ -36,11 +39,12 @@ WITH due AS MATERIALIZED (
     SELECT a.machine_id, a.seq, a.idx FROM {s}.actions a
      WHERE a.status = 'pending' AND a.queue = %(queue)s AND a.priority = p.priority AND a.run_at <= now()
      ORDER BY a.run_at LIMIT %(n)s FOR NO KEY UPDATE SKIP LOCKED) l
-  LIMIT %(n)s)
+  LIMIT %(n)s),
+named AS MATERIALIZED (SELECT d.*, m.fsm FROM due d JOIN {s}.machines m ON m.id = d.machine_id)
 UPDATE {s}.actions a SET status = 'published', token = %(ticket)s, published_at = clock_timestamp(), publishes = 0
-  FROM due d, {s}.machines m
- WHERE a.machine_id = d.machine_id AND a.seq = d.seq AND a.idx = d.idx AND m.id = a.machine_id
-RETURNING a.machine_id, a.seq, a.idx, m.fsm, a.name, a.lost
+  FROM named n
+ WHERE a.machine_id = n.machine_id AND a.seq = n.seq AND a.idx = n.idx
+RETURNING a.machine_id, a.seq, a.idx, n.fsm, a.name, a.lost
 """,
 )
 
@@ -240,7 +244,7 @@ OVERDUE = Statement(
     """
 SELECT a.machine_id, a.seq, a.idx, a.token, a.queue, a.published_at, a.publishes, m.fsm, a.name
   FROM unnest(%(queues)s::text[]) AS q(queue) CROSS JOIN LATERAL (
-    SELECT p.* FROM {s}.actions p
+    SELECT p.machine_id, p.seq, p.idx, p.token, p.queue, p.published_at, p.publishes, p.name FROM {s}.actions p
      WHERE p.status = 'published' AND p.queue = q.queue AND p.published_at < now() - %(patience)s::interval
        AND p.published_at < clock_timestamp() - least(interval '10 min', %(patience)s::interval * 2 ^ least(p.publishes, 16))
      ORDER BY p.published_at LIMIT 500) a

@@ -11,8 +11,7 @@ WITH n AS MATERIALIZED (
   SELECT m.id, m.key, m.version, m.status FROM {s}.machines m
    WHERE m.fsm = %(fsm)s AND m.key > %(after)s ORDER BY m.key LIMIT %(limit)s)
 SELECT l.last, l.looked, o.* FROM (SELECT max(n.key) AS last, count(*) AS looked FROM n) l LEFT JOIN (
-  SELECT m.id, m.fsm, m.key, m.version, m.status, m.state_name, m.state::text, m.seq, m.rev, m.inbox, clock_timestamp(),
-         m.created_at, m.updated_at, m.ended_at, false, NULL::int, NULL::bytea, m.parent, m.parent_queue, m.partition_key, m.priority
+  SELECT {machine}
     FROM n JOIN {s}.machines m ON m.id = n.id
    WHERE n.version < %(below)s AND n.status = ANY (%(statuses)s::text[])) o ON true
  ORDER BY o.key

@@ -16,6 +16,7 @@ from fsm_core.errors import (
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run
 from fsm_core.postgres.base import Base
+from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import many as advancing_many
 from fsm_core.postgres.own import Own
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from fsm_core.payload import Limits
+    from fsm_core.postgres.sealing import Cipher
     from fsm_core.postgres.waiting import Listener
     from fsm_core.records import Snapshot
     from fsm_core.registry import AnyEffects, AnyMachine
@@ -50,13 +52,14 @@ class Doing(Base):
         schema: str = "fsm",
         limits: Limits | None = None,
         lock_timeout: timedelta = LOCK_TIMEOUT,
+        cipher: Cipher | None = None,
     ) -> None:
         if engine.dialect.driver != "psycopg" or engine.dialect.is_async:
             raise UnsupportedConnection(
                 f"the engine's driver is {engine.dialect.driver}; create it with postgresql+psycopg:// (psycopg 3)"
             )
         super().__init__(
-            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout
+            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout, cipher=cipher
         )
         self._engine = engine
         self._own = Own(engine)
@@ -67,15 +70,21 @@ class Doing(Base):
         with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
                 try:
-                    return self._run(connection, partial(flow, locked=False), call.what)
+                    done = self._run(connection, partial(flow, locked=False), call.what)
                 except advancing.Conflict:
                     call.tried_at = (
                         None  # the guard missed: nothing was written, there is nothing to look for
                     )
                     self._heat(call)
-            with connection.transaction():
+                else:
+                    reached(Point.ADVANCE_AFTER_COMMIT)
+                    return done
+            with self._own.transaction(connection):
                 self._run(connection, self._lock_timeout, call.what)
-                return self._run(connection, partial(flow, locked=True), call.what)
+                done = self._run(connection, partial(flow, locked=True), call.what)
+                reached(Point.ADVANCE_BEFORE_COMMIT)
+            reached(Point.ADVANCE_AFTER_COMMIT)
+            return done
 
     def _answered(self, answer: advancing_many.Answer) -> Snapshot[Any] | Refused | NotFound:
         """What became of one of many, done alone where the group could not."""
@@ -109,7 +118,7 @@ class Doing(Base):
             with attempt, self._own.connected(what) as connection:
                 if opening is None:
                     return self._run(connection, flow, what)
-                with connection.transaction():
+                with self._own.transaction(connection):
                     self._run(connection, opening, what)
                     return self._run(connection, flow, what)
         raise AssertionError  # pragma: no cover - Retrying returns or raises
@@ -118,4 +127,4 @@ class Doing(Base):
         self, connection: psycopg.Connection[Any], flow: Callable[[], Coroutine[Ask[Any], Any, T]], what: str
     ) -> T:
         with self._told(what):
-            return run(connection, self.schema, flow())
+            return run(connection, self.schema, flow(), self._cipher)

@@ -42,7 +42,7 @@ class PostgresStore(Operating):
 
     engine: must end at psycopg 3. machines: those whose rows this process decides on besides those it names in calls,
     such as older versions. schema: where the tables are. limits: of payloads. lock_timeout: how long an own
-    transaction waits for a machine's row before it raises Busy.
+    transaction waits for a machine's row before it raises Busy. cipher: encrypts payloads at rest (docs/encryption.md).
 
     Every verb raises DatabaseUnavailable, PoolExhausted or another StoreError if the database does; then nothing
     changed, unless a connection broke in COMMIT within the caller's own transaction.

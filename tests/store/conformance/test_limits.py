@@ -39,7 +39,7 @@ def outbox_of(world: World) -> Iterator[MemoryOutbox | PostgresOutbox]:
         return
     assert isinstance(world, PostgresWorld)
     engine = create_engine(engine_url(world.url))
-    yield PostgresOutbox(engine)
+    yield PostgresOutbox(engine, cipher=world.cipher)
     engine.dispose()
 
 

@@ -103,7 +103,7 @@ class Worker:
             self.outbox = MemoryOutbox(world.origin._tables)
         else:
             assert isinstance(world, PostgresWorld)
-            self.outbox = PostgresOutbox(create_engine(engine_url(world.url)))
+            self.outbox = PostgresOutbox(create_engine(engine_url(world.url)), cipher=world.cipher)
 
     def claims(self) -> dict[int, Claimed]:
         """What is due, published and claimed: the id of the charge -> its claim."""

@@ -1,0 +1,1 @@
+"""The rivals, ours among them: one module each, all behind `benchmarks.peers.port.Peer`."""

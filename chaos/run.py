@@ -1,0 +1,254 @@
+"""One run: servers, processes, faults; then everything is healed, and what is left is looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+from sqlalchemy import create_engine
+
+from chaos.entry import MUTANT
+from chaos.faults import Faults, World
+from chaos.machines import ALL, DESKS, LIMIT, MACHINES, MOST_AT_ONCE, desk
+from chaos.mischief import Mischief
+from chaos.plan import MIGRATION
+from chaos.processes import ROOT, Child, Processes
+from chaos.proxy import Proxy
+from chaos.submitter import BEGAN, HEALED, PLAN
+from chaos.truth import FOLDER, JOURNALS, lines
+from fsm_core.postgres import PostgresStore
+from fsm_core.postgres.crash import VARIABLE
+from fsm_core.postgres.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from chaos.plan import Plan
+    from chaos.servers import Postgres, Valkey
+
+TICK = 0.02
+START_TIMEOUT = 120.0
+MISCHIEF_EVERY = 0.25
+SLOTS = {"threads": 4, "prefork": 2, "solo": 1}
+OPEN = "SELECT count(*) FROM fsm.actions WHERE status NOT IN ('completed', 'failed', 'cancelled')"
+THERE = "SELECT count(*) FROM fsm.workers WHERE kind IN ('node', 'relay') AND dead_at IS NULL"
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+
+
+@dataclass
+class Evidence:
+    """What a run has left behind, for the oracle."""
+
+    plan: Plan
+    folder: Path
+    url: str
+    seconds: float = 0.0
+    healed_after: float | None = None
+    """How long after the last fault everything had ended; None: it did not, in its time."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    mischief: Counter[str] = field(default_factory=Counter)
+    restarts: list[float] = field(default_factory=list)
+    points: list[str] = field(default_factory=list)
+    """The crash points at which a process died, in their order."""
+
+    unfinished: list[str] = field(default_factory=list)
+    """Submitters that did not come to their end."""
+
+    connections: int = 0
+    """What is still connected after all processes have ended."""
+
+
+class Run:
+    """A run of `plan` on servers that it shares with nobody, in a database and a folder of its own.
+
+    mutant: what is broken on purpose. tell: is told how far it is, from 0 to 1.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: Path, postgres: Postgres, valkey: Valkey, *, mutant: str = "",
+        tell: Callable[[float, str], object] = lambda *_: None,
+    ) -> None:  # fmt: skip
+        self._plan, self._folder, self._postgres, self._valkey = plan, folder, postgres, valkey
+        self._mutant, self._tell = mutant, tell
+        self._database = f"chaos_{plan.name}_{time.time_ns() % 1_000_000_000}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan").write_bytes(pickle.dumps(plan))
+
+    def go(self) -> Evidence:
+        """Run to the end. Returns what the oracle judges."""
+        url = self._prepare()
+        evidence = Evidence(self._plan, self._folder, url)
+        with contextlib.ExitStack() as stack:
+            proxies = [stack.enter_context(Proxy(each)) for each in (url, self._valkey.url)]
+            processes = stack.enter_context(Processes(self._folder))
+            world = World(
+                self._plan, self._folder, self._database, self._postgres, self._valkey, processes, proxies
+            )
+            faults = Faults(world)
+            stack.callback(faults.close)
+            began = self._start(world)
+            self._rage(world, faults, evidence, began)
+            self._heal(world, evidence)
+            processes.end(processes.every("worker", "relay", "operator", "submitter"))
+        evidence.seconds = time.time() - began
+        evidence.faults, evidence.hits, evidence.restarts = faults.done, faults.hits, world.restarts
+        evidence.connections = self._others()
+        evidence.points = deaths(self._folder)
+        return evidence
+
+    def _prepare(self) -> str:
+        with self._postgres.connect() as connection:
+            connection.execute(f"CREATE DATABASE {self._database}".encode())
+        url = self._postgres.url(self._database)
+        for point in MIGRATION if self._plan.crashes else ():
+            self._die_migrating(url, point)
+        upgrade(url)
+        with self._valkey.client() as client:
+            client.flushall()
+        engine = create_engine(url)
+        store = PostgresStore(engine, machines=ALL)
+        store.limit(LIMIT, max_running=MOST_AT_ONCE, rate=None, per=timedelta(seconds=1))
+        for number in range(DESKS):
+            store.start(desk, f"desk-{number}")
+        engine.dispose()
+        return url
+
+    def _die_migrating(self, url: str, point: str) -> None:
+        with (self._folder / "migrate.log").open("ab") as log:
+            subprocess.run(
+                [sys.executable, "-m", "chaos.entry", "migrate"], cwd=ROOT, stdout=log, stderr=log, check=False,
+                env={**os.environ, "DATABASE_URL": url, VARIABLE: point, "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+
+    def _start(self, world: World) -> float:
+        """Workers and relays; and the load when they are there. Returns when that begins."""
+        direct = {"DATABASE_URL": self._postgres.url(self._database), "BROKER_URL": self._valkey.url}
+        proxied = {"DATABASE_URL": world.proxies[0].url, "BROKER_URL": world.proxies[1].url}
+        common = {
+            "FSM_MACHINES": MACHINES, "FSM_LEASE": str(self._plan.lease), FOLDER: str(self._folder), PLAN: str(self._folder / "plan"),
+            MUTANT: self._mutant, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
+
+        def add(name: str, kind: str, *argv: str, through: bool = False, ends: bool = False) -> None:
+            env = {**common, **(proxied if through else direct)}
+            world.processes.add(
+                Child(name, kind, argv, env, ends=ends, crashes=list(self._plan.crashes.get(name, ())))
+            )
+
+        for name, pool in self._plan.workers.items():
+            queues = "default,lanes,others" + ",killers" * (pool == "prefork")
+            options = ("-P", pool, "-c", str(SLOTS[pool]), "-Q", queues, "-n", f"{name}@%h", "-l", "WARNING")
+            add(name, "worker", "worker", *options, through=name == "proxied")
+        for number in range(self._plan.relays):
+            add(f"relay-{number}", "relay", "relay", through=bool(number))
+        self._until_there(world, len(self._plan.workers) + self._plan.relays)
+        began = time.time() + 1.0
+        common[BEGAN] = str(began)
+        for number in range(self._plan.submitters):
+            add(f"submitter-{number}", "submitter", "submitter", str(number), through=number == 0, ends=True)
+        if self._plan.operator:
+            add("operator", "operator", "operator", ends=True)
+        return began
+
+    def _until_there(self, world: World, wanted: int) -> None:
+        deadline = time.time() + START_TIMEOUT
+        while self._number(THERE) < wanted:
+            world.processes.tend()
+            if time.time() > deadline:
+                raise TimeoutError(f"not all processes have come up; their logs are in {self._folder}")
+            time.sleep(0.1)
+
+    def _rage(self, world: World, faults: Faults, evidence: Evidence, began: float) -> None:
+        """Until all events are brought and all faults are done; at most for three times as long as planned."""
+        mischief = Mischief(self._valkey, self._plan.seed, self._plan.duplicates)
+        faults.begin(began)
+        meddled = 0.0
+        limit = began + self._plan.seconds * 3 + 60
+        while time.time() < limit and not (faults.over and self._all_brought()):
+            now = time.time()
+            world.processes.tend()
+            faults.tick(now)
+            if self._plan.duplicates and now - meddled > MISCHIEF_EVERY:
+                meddled = now
+                mischief.tick()
+                self._tell(min((now - began) / self._plan.seconds, 1.0), _said(faults))
+            time.sleep(TICK)
+        mischief.close()
+        evidence.mischief = mischief.done
+
+    def _heal(self, world: World, evidence: Evidence) -> None:
+        """No more faults. What is still to be done must be done within the plan's patience."""
+        for proxy in world.proxies:
+            proxy.heal()
+        for child in world.processes.every("worker", "relay", "submitter", "operator"):
+            world.processes.resume(child)
+        (self._folder / HEALED).touch()
+        healed = time.time()
+        while time.time() - healed < self._plan.patience:
+            world.processes.tend()
+            waiting = [
+                child for child in world.processes.every("submitter", "operator") if not child.finished
+            ]
+            if not waiting and self._number(OPEN) == 0:
+                evidence.healed_after = time.time() - healed
+                break
+            time.sleep(0.1)
+        evidence.unfinished = [
+            child.name for child in world.processes.every("submitter") if not child.finished
+        ]
+
+    def _all_brought(self) -> bool:
+        return all(
+            any(kind == "done" for kind, *_ in lines(self._folder / f"{JOURNALS}{number}"))
+            for number in range(self._plan.submitters)
+        )
+
+    def _number(self, query: str) -> int:
+        """The answer to a question; -1, if there is none."""
+        try:
+            with self._postgres.connect(self._database) as connection:
+                row = connection.execute(query.encode()).fetchone()
+        except psycopg.Error:
+            return -1
+        return int(str(row[0])) if row else -1
+
+    def _others(self) -> int:
+        """What is connected but the one who asks; those that end just now are given a moment."""
+        found = 0
+        for _ in range(50):
+            with self._postgres.connect() as connection:
+                row = connection.execute(OTHERS.encode(), (self._database,)).fetchone()
+            found = int(str(row[0])) if row else 0
+            if found == 0:
+                break
+            time.sleep(0.1)
+        return found
+
+
+def deaths(folder: Path) -> list[str]:
+    """The crash points that the logs tell of, by time."""
+    found = [
+        (float(at), point)
+        for log in folder.glob("*.log")
+        for point, at in re.findall(
+            r"^crash point (\S+), process \d+, ([\d.]+)$", log.read_text(errors="replace"), re.MULTILINE
+        )
+    ]
+    return [point for _, point in sorted(found)]
+
+
+def _said(faults: Faults) -> str:
+    return f"{sum(faults.done.values())} faults"

@@ -1,0 +1,299 @@
+"""Attempts in one process, without a database: what hangs, falls silent, exits, is killed, is told to stop."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psutil
+import pytest
+
+from fsm_core import ActionId
+from fsm_core.codec import encode
+from fsm_core.delivery.outcome import Again, Completed, GaveUp, Outcome, Result
+from fsm_core.delivery.ports import Claimed
+from fsm_core.errors import ConfigurationError
+from fsm_core.registry import Registry
+from tests.waiting import eventually
+from tests.workers.hazards import KINDS, Did, effects, gate
+from tests.workers.jobs import notes, pids
+from workers import isolated
+from workers.effect import Runner
+from workers.isolated import Isolation
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+MACHINES = ("tests.workers.hazards:effects",)
+
+
+def claim_of(plan: str, *, attempt: int = 1, in_doubt: bool = False, lost: int = 0) -> Claimed:
+    kind, plan = plan.split(" ", 1)
+    return Claimed(
+        ActionId(UUID(int=1), 1, 0), uuid4(), "hazards", "a", 1, kind, encode(KINDS[kind](plan), "action"), tracked=True,
+        queue="default", attempt=attempt, budget_from=0, lost=lost, in_doubt=in_doubt, outcome=None, published_at=NOW,
+        started_at=NOW, created_at=NOW,
+    )  # fmt: skip
+
+
+class Bench:
+    """A runner and what it gave."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.results: list[Result] = []
+        self.hanging: list[Claimed] = []
+        self.stuck = threading.Semaphore(0)
+        self.runner = self.made()
+
+    def made(self, *, most: int = 2, patience: float = 600, machines: tuple[str, ...] = MACHINES) -> Runner:
+        self.runner = Runner(
+            Registry([effects]), self.results.append, isolation=Isolation(machines), most=most,
+            patience=timedelta(seconds=patience), on_hang=self.hanging.append, on_stuck=self.stuck.release,
+        )  # fmt: skip
+        self.runner.start()
+        return self.runner
+
+    def begin(self, plan: str, **options: int) -> threading.Thread:
+        thread = threading.Thread(target=self.runner.run, args=(claim_of(plan, **options),), daemon=True)  # type: ignore[arg-type]
+        thread.start()
+        return thread
+
+    def outcome(self, plan: str, **options: int) -> Outcome:
+        """Run one attempt; what came of it."""
+        before = len(self.results)
+        self.runner.run(claim_of(plan, **options))  # type: ignore[arg-type]
+        (result,) = self.results[before:]
+        assert not result.late
+        return result.outcome
+
+    def noted(self, line: str) -> None:
+        eventually(lambda: line in notes(self.file), timeout=60, what=f"{line!r} is noted")
+
+    def given(self, count: int) -> list[Result]:
+        eventually(lambda: len(self.results) >= count, timeout=60, what=f"{count} results")
+        return self.results
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("JOBS_FILE", str(tmp_path / "notes"))
+    bench = Bench(tmp_path / "notes")
+    yield bench
+    gate("end").touch()
+    bench.runner.stop()
+
+
+def again(outcome: Outcome, error: str, *, doubt: bool | None, kind: str = "error") -> bool:
+    assert isinstance(outcome, Again)
+    assert (outcome.error, outcome.in_doubt, outcome.kind) == (error, doubt, kind)
+    return True
+
+
+@pytest.mark.parametrize("kind", ["Plain", "Async", "AloneAsync"])
+def test_an_effect_that_stops_beating_is_given_up(bench: Bench, kind: str) -> None:
+    """Long before its timeout; its beats count from any thread, loop and process."""
+    bench.begin(f"{kind} beat until silence")
+    bench.noted("start beat until silence 1")
+
+    gate("silence").touch()
+
+    result = bench.given(1)[0]
+    assert again(result.outcome, "TimeoutError: no heartbeat for 0.3 s", doubt=True, kind="timed_out")
+    if kind != "Plain":
+        bench.noted("cancelled beat until silence")
+
+
+def test_what_hangs_in_a_thread_keeps_its_slot_and_two_of_them_use_up_the_process(bench: Bench) -> None:
+    first = bench.begin("Plain wait end")
+    eventually(lambda: len(bench.hanging) == 1, what="the first is given up")
+    assert not bench.stuck.acquire(blocking=False)
+    assert first.is_alive()
+
+    second = bench.begin("Plain wait end")
+
+    assert bench.stuck.acquire(timeout=60)
+    assert [each.outcome.kind for each in bench.results if isinstance(each.outcome, Again)] == [
+        "timed_out"
+    ] * 2
+    gate("end").touch()
+    for thread in (first, second):
+        thread.join()
+    late = [result for result in bench.results if result.late]
+    by = psutil.Process().pid
+    assert [result.outcome for result in late] == [Completed((Did("wait end", by),))] * 2
+
+
+def test_one_that_hangs_for_too_long_uses_up_the_process(bench: Bench) -> None:
+    bench.runner.stop()
+    bench.made(patience=0.1)
+
+    bench.begin("Plain wait end")
+
+    assert bench.stuck.acquire(timeout=60)
+    assert len(bench.hanging) == 1
+
+
+def test_one_that_returns_after_all_does_not_count(bench: Bench) -> None:
+    """Its result is late, its slot is free again: the next one that hangs is the first."""
+    thread = bench.begin("Plain wait first")
+    eventually(lambda: bench.hanging, what="it is given up")
+    gate("first").touch()
+    thread.join()
+
+    bench.begin("Plain wait end")
+    eventually(lambda: len(bench.hanging) == 2, what="another one is given up")
+
+    assert not bench.stuck.acquire(blocking=False)
+
+
+def test_waiting_for_effects_does_not_wait_for_those_that_hang(bench: Bench) -> None:
+    bench.begin("Plain wait end")
+    eventually(lambda: bench.hanging, what="it is given up")
+    neighbour = bench.begin("Patient wait neighbour")
+    bench.noted("start wait neighbour 1")
+    waiting = threading.Thread(target=bench.runner.wait)
+    waiting.start()
+
+    gate("neighbour").touch()
+
+    waiting.join()
+    neighbour.join()
+
+
+@pytest.mark.parametrize(
+    "plan", ["Async system exit", "Async interrupt", "Async base", "Plain system exit", "Plain base"]
+)
+def test_what_would_end_a_process_is_an_error_like_any_other(bench: Bench, plan: str) -> None:
+    """The loop of the async effects lives on."""
+    outcome = bench.outcome(plan)
+
+    assert isinstance(outcome, Again)
+    assert outcome.error.startswith("Exited: ")
+    assert bench.outcome("Async fine") == Completed((Did("fine", psutil.Process().pid),))
+
+
+def test_a_task_that_an_effect_leaves_behind_cannot_end_the_loop(bench: Bench) -> None:
+    assert bench.outcome("Async task exits") == Completed((Did("task exits"),))
+    assert bench.outcome("Async fine") == Completed((Did("fine", psutil.Process().pid),))
+
+
+def test_an_isolated_effect_runs_in_a_process_of_its_own_which_is_used_again(bench: Bench) -> None:
+    """Resources are entered there, and not here."""
+    answers = [bench.outcome("Alone one"), bench.outcome("Alone two"), bench.outcome("AloneAsync three")]
+
+    events = [answer.events[0] for answer in answers if isinstance(answer, Completed)]
+    assert [event.plan for event in events if isinstance(event, Did)] == ["one", "two", "three"]
+    assert len({event.by for event in events if isinstance(event, Did)}) == 1
+    assert psutil.Process().pid not in pids(bench.file)
+    assert notes(bench.file).count("entered") == 1
+
+
+def test_leaving_ends_the_children_which_leave_their_resources(bench: Bench) -> None:
+    bench.outcome("Alone one")
+    bench.runner.stop()
+
+    assert notes(bench.file)[-1] == "left"
+    assert not any(psutil.pid_exists(pid) for pid in pids(bench.file))
+
+
+def test_an_isolated_effect_that_hangs_is_killed_with_all_that_it_started(bench: Bench) -> None:
+    """At once: its slot is free again, and nothing hangs here."""
+    outcome = bench.outcome("Alone grandchild")
+
+    assert again(outcome, "TimeoutError: no answer within 1 s", doubt=True, kind="timed_out")
+    grandchild = next(line for line in notes(bench.file) if line.startswith("grandchild"))
+    started = {*pids(bench.file), int(grandchild.split()[1])}
+    eventually(lambda: not any(alive(pid) for pid in started), what="both are gone")
+    assert not bench.hanging
+
+
+@pytest.mark.parametrize(("plan", "how"), [("exit", "with status 3"), ("kill", "by SIGKILL")])
+def test_an_isolated_effect_that_ends_its_process_leaves_a_doubt(bench: Bench, plan: str, how: str) -> None:
+    """It may have happened. This process lives, and the next attempt has a new one."""
+    assert again(bench.outcome(f"Alone {plan}"), f"its own process ended {how}", doubt=True)
+    assert isinstance(bench.outcome("Alone fine"), Completed)
+
+
+def test_at_the_cap_an_isolated_effect_without_a_probe_has_failed(bench: Bench) -> None:
+    assert bench.outcome("AloneAsync exit", attempt=4) == GaveUp("its own process ended with status 3")
+
+
+def test_the_probe_of_an_isolated_effect_is_asked_there(bench: Bench) -> None:
+    answer = bench.outcome("Alone probed", attempt=2, in_doubt=True)
+
+    assert isinstance(answer, Completed)
+    assert [(e.plan, e.by in pids(bench.file)) for e in answer.events if isinstance(e, Did)] == [
+        ("probed", True)
+    ]
+    assert again(
+        bench.outcome("Alone probe dies", attempt=2, in_doubt=True),
+        "its own process ended with status 5",
+        doubt=True,
+    )
+
+
+def test_the_worker_judges_an_isolated_effects_error_by_its_policy(bench: Bench) -> None:
+    assert again(
+        bench.outcome("Alone unspeakable"), "Unspeakable: (its message cannot be shown)", doubt=False
+    )
+    assert again(bench.outcome("Alone doubt"), "sent", doubt=True)
+    assert again(bench.outcome("Alone system exit"), "Exited: SystemExit: 3", doubt=False)
+
+
+@pytest.mark.parametrize("answer", ["huge", "nul", "unserialisable", "foreign"])
+@pytest.mark.parametrize("kind", ["Plain", "Alone"])
+def test_an_answer_that_cannot_be_kept_fails_for_good(bench: Bench, kind: str, answer: str) -> None:
+    """The effect has run: to run it again would give the same answer, and its effect twice."""
+    outcome = bench.outcome(f"{kind} {answer}")
+
+    assert isinstance(outcome, GaveUp)
+    assert outcome.error.startswith("the effect returned what cannot be applied: ")
+
+
+def test_a_suspect_is_isolated_and_takes_nobody_along(bench: Bench) -> None:
+    """An action that was lost twice may be what kills its process; one that was lost once runs as ever."""
+    assert again(
+        bench.outcome("Plain kill", lost=2, attempt=3), "its own process ended by SIGKILL", doubt=True
+    )
+    bench.outcome("Plain fine", lost=1)
+    assert psutil.Process().pid in pids(bench.file)
+
+
+def test_what_cannot_be_isolated_is_handed_back(bench: Bench) -> None:
+    """Its machines are not named, or cannot be loaded there: nothing was started, and no attempt is used up."""
+    for machines in ((), ("tests.workers.nowhere:effects",)):
+        bench.runner.stop()
+        bench.made(machines=machines)
+        with pytest.raises(ConfigurationError, match="isolated effect"):
+            bench.runner.run(claim_of("Alone fine"))
+    assert not bench.results
+    assert not notes(bench.file)
+
+
+def test_a_process_that_does_not_come_up_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated, "START", "import time; time.sleep(600)")
+    monkeypatch.setattr(isolated, "PATIENCE_AT_START", 0.2)
+
+    with pytest.raises(ConfigurationError, match="ended by SIGKILL"):
+        bench.runner.run(claim_of("Alone fine"))
+
+
+def test_a_void_claim_stops_what_can_be_stopped(bench: Bench) -> None:
+    """The lease was lost: async effects are cancelled, isolated ones killed; a thread goes on."""
+    threads = [bench.begin("AloneAsync hang"), bench.begin("Patient wait end")]
+    bench.noted("hang hang 1")
+    bench.noted("start wait end 1")
+
+    bench.runner.void()
+
+    threads[0].join(timeout=60)
+    assert not threads[0].is_alive()
+    assert threads[1].is_alive()
+    assert len(bench.given(1)) == 1
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
