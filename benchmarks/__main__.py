@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME]... [--json FILE] [--smoke] [--scale PART]`.
+"""`python -m benchmarks [NAME]... [--json FILE] [--smoke] [--alone] [--scale PART]`.
 
 Without a name, every benchmark. Exit status: 0 if every target was reached (or nothing was measured: `--smoke`), 1 if
 one was missed, 2 for a name that there is not.
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs: dict[str, Sequence[Row]] = {}
     for name in options.names or names():
         about, run = found(name)
-        runs[name] = list(run(Options(smoke=options.smoke, scale=options.scale)))
+        runs[name] = list(run(Options(smoke=options.smoke, peers=not options.alone, scale=options.scale)))
         report.table(name, about, runs[name], console)
     if options.json is not None:
         options.json.write_text(json.dumps(report.document(runs, smoke=options.smoke), indent=2) + "\n")
@@ -55,6 +55,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--smoke", action="store_true", help="one tiny round: does it work at all?")
+    parser.add_argument("--alone", action="store_true", help="without the peers")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="of the largest sizes, growth's and memory's; 0.1: a tenth"
     )

@@ -13,11 +13,12 @@ from typing import Protocol
 class Options:
     """How a benchmark is run.
 
-    smoke: one tiny round, to see that it works; its figures say nothing. scale: of the benchmarks that fill or run a million:
+    smoke: one tiny round, to see that it works; its figures say nothing. peers: whether the peers are asked too. scale: of the benchmarks that fill or run a million:
     0.1 is a tenth of each. world: servers that are up already (`benchmarks.world.World`), for those that need some.
     """
 
     smoke: bool = False
+    peers: bool = True
     scale: float = 1.0
     world: object = None
 

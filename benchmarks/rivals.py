@@ -82,7 +82,7 @@ PGQUEUER = by_itself("pgqueuer + state", "pgqueuer_", 800, batch=300, connection
 PGQUEUER_STATELESS = by_itself(
     "pgqueuer, no state", "pgqueuer_", 1_500, batch=300, connections=20, state=False
 )
-PROCRASTINATE = by_itself("procrastinate + state", "procrastinate_", 400, concurrency=10)
+PROCRASTINATE = by_itself("procrastinate + state", "procrastinate_", 400, workers=2, concurrency=30)
 DBOS = by_itself("DBOS, default", "dbos_", 180)
 DBOS_TUNED = by_itself("DBOS, tuned", "dbos_", 400, workers=2, poll=0.05)
 ABSURD = by_itself("absurd", "absurd_", 500, workers=2, concurrency=1, batch_size=100, poll_interval=0.05)

@@ -1,6 +1,6 @@
 """Rivals that take turns with real processes, and the rows that come of it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
@@ -10,7 +10,7 @@ from benchmarks.rivals import OURS, Rival
 from benchmarks.running import Running, Turn
 from benchmarks.world import World
 
-MISSING = "not installed (python -m benchmarks.peers), or a smoke run"
+MISSING = "not installed (python -m benchmarks.peers), or not asked"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Took:
         )
 
 
+def present_of(rivals: Iterable[Rival], options: Options) -> list[Rival]:
+    """Those that can be measured: ourselves, and the peers that are installed if they are asked at all."""
+    return [rival for rival in rivals if rival is OURS or (options.peers and rival.installed)]
+
+
 Up = Callable[[World, Rival, Options], AbstractContextManager[Running]]
 """How a rival is brought up for its turn."""
 
@@ -53,11 +58,8 @@ def measured(
     options: Options,
     up: Up = World.up,
 ) -> dict[str, Took]:
-    """Let the rivals take turns, each alone on the machine; name -> its turns. Who is not installed is not in it.
-
-    In a smoke run only ours: a peer's figure says nothing there.
-    """
-    present = [rival for rival in rivals if rival is OURS or (not options.smoke and rival.installed)]
+    """Let the rivals take turns, each alone on the machine; name -> its turns. Who is not installed is not in it."""
+    present = present_of(rivals, options)
     turns: dict[str, list[Turn]] = {rival.name: [] for rival in present}
     for number in range(options.size(3)):
         for rival in present if number % 2 == 0 else reversed(present):

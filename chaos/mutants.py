@@ -289,10 +289,10 @@ def retries_without_end() -> None:
     from fsm_core.delivery import attempt
     from fsm_core.retry import Retry
 
-    def gives_up(_self: Retry, *_given: object) -> bool:
+    def gives_up(_self: Retry, *_given: object, **_more: object) -> bool:
         return False
 
-    def used_up(*_given: object) -> None:
+    def used_up(*_given: object, **_more: object) -> None:
         return None
 
     put(Retry, "gives_up", gives_up)

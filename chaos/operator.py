@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.4
 MOST_RETRIES = 3
+OPEN = ("blocked", "pending", "published", "running")
 NAME = "operator"
 
 
@@ -58,7 +59,7 @@ class Operator:
             time.sleep(PAUSE)
 
     def _retry(self) -> bool:
-        """Whether there was anything to retry."""
+        """Whether there was anything to retry, or may be."""
         failed = self._store.actions(status="failed", action="Doomed", limit=5000)
         left = [each.id for each in failed if self._retries.get(str(each.id), 0) < MOST_RETRIES][:10]
         for id_ in left:
@@ -70,7 +71,7 @@ class Operator:
                 self._say("not retried", id_, type(error).__name__)
             else:
                 self._say("retried", id_)
-        return bool(left)
+        return bool(left) or any(self._store.actions(status=each, action="Doomed", limit=1) for each in OPEN)
 
     def _cancel(self) -> None:
         """Now and then one running action, or a whole machine."""

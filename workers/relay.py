@@ -56,7 +56,7 @@ class RelayProcess:
         self._settings = settings
         patience = settings.patience.total_seconds()
         engine = own_engine(settings.database_url, pool_size=2, patience=patience)
-        self._store = PostgresOutbox(engine, settings.schema)
+        self._store = PostgresOutbox(engine, settings.schema, low_water=True)
         self._broker = KombuBroker(app)
         self._keeper = Keeper(self._store, settings.retention)
         self._relay = Relay(self._store, self._broker, uuid4)

@@ -7,7 +7,7 @@ from statistics import median, quantiles
 
 from benchmarks.frame import Options, Row, Target
 from benchmarks.rivals import CELERY, OURS, PGQUEUER, PROCRASTINATE, Rival
-from benchmarks.rounds import MISSING
+from benchmarks.rounds import MISSING, present_of
 from benchmarks.running import Running
 from benchmarks.world import World, world
 
@@ -17,7 +17,7 @@ PEERS = (CELERY, PGQUEUER, PROCRASTINATE)
 def run(options: Options) -> Iterator[Row]:
     """The rows."""
     with world(options) as servers:
-        found = {rival: waited(servers, rival, options) for rival in (OURS, *peers(options))}
+        found = {rival: waited(servers, rival, options) for rival in present_of((OURS, *PEERS), options)}
     took, idle = found[OURS]
     yield Row("commit to start, p50", median(took), "ms", min(took), target=Target(most=4))
     yield Row("commit to start, p99", p99(took), "ms", target=Target(most=10), note=f"of {len(took)}")
@@ -29,11 +29,6 @@ def run(options: Options) -> Iterator[Row]:
             yield Row("commit to start, p50", median(took), "ms", None, rival.name, median(theirs), note=note)
         else:
             yield Row("commit to start, p50", median(took), "ms", None, rival.name, note=MISSING)
-
-
-def peers(options: Options) -> list[Rival]:
-    """Those that are there; none in a smoke run."""
-    return [] if options.smoke else [rival for rival in PEERS if rival.installed]
 
 
 def waited(servers: World, rival: Rival, options: Options) -> tuple[list[float], float]:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fsm_core.births import Address
-    from fsm_core.draft import Draft
     from fsm_core.registry import Registry
     from fsm_core.unit import Held, Seen, Unit
 
@@ -192,22 +191,10 @@ def _write(
     for machine, given in by_machine.items():
         results, later = _in_turn(given)
         finished.stuck += later
-        if machine not in rows:
-            _move(
-                store, [(r, delivered(r.claimed, "ignored: the machine is gone")) for r in results], finished
-            )
-            continue
-        broken: dict[ActionId, BaseException] = {}
-        draft = _draft(store, registry, rows[machine], results, broken, finished)
-        if draft is None:
-            continue
-        whole = [r for r in results if r.claimed.id not in broken]
-        if whole and (draft.unit.alone or (draft.changed and rows[machine].inbox)):
-            finished.alone += whole  # what it holds, and what is taken, can only be read under its lock
-        elif whole:
-            units.append((draft.unit, whole))
+        decided = _decided(store, registry, rows.get(machine), results, finished)
+        if decided is not None:
+            units.append((decided, [r for r in results if _ends(decided, r)]))
             following |= _following(registry, len(units) - 1, *units[-1])
-        _fail_broken(store, registry, results, broken, finished)
     try:
         written = store.write([unit for unit, _ in units]) if units else set()
     except PASSING:
@@ -225,20 +212,30 @@ def _write(
             _unwritten(store, whole, finished)
 
 
-def _draft(
-    store: WorkerStore,
-    registry: Registry,
-    seen: Seen,
-    results: Sequence[Result],
-    broken: dict[ActionId, BaseException],
-    finished: Finished,
-) -> Draft | None:
-    """The unit of these results; None: nobody here reads their machine, and they go back for somebody who does."""
+def _decided(
+    store: WorkerStore, registry: Registry, seen: Seen | None, results: Sequence[Result], finished: Finished
+) -> Unit | None:
+    """The unit of one machine's results. None: there is nothing that a group can write; what becomes of them is in `finished`."""
+    if seen is None:
+        gone = [(r, delivered(r.claimed, "ignored: the machine is gone")) for r in results]
+        _move(store, gone, finished)
+        return None
+    broken: dict[ActionId, BaseException] = {}
     try:
-        return drafted(registry, seen, results, broken)
+        draft = drafted(registry, seen, results, broken)
     except (UnknownMachine, Sealed) as error:
         _move(store, [(r, _unread(registry, r, error)) for r in results], finished)
         return None
+    whole = [r for r in results if r.claimed.id not in broken]
+    _fail_broken(store, registry, results, broken, finished)
+    if whole and (draft.unit.alone or (draft.changed and seen.inbox)):
+        finished.alone += whole  # what it holds, and what is taken, can only be read under its lock
+        return None
+    return draft.unit if whole else None
+
+
+def _ends(unit: Unit, result: Result) -> bool:
+    return any(ending.id == result.claimed.id for ending in unit.endings)
 
 
 def _following(

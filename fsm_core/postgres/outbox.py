@@ -22,6 +22,7 @@ from fsm_core.postgres.flows.admission import admit, publish, publish_limited
 from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.flows.alone import alone
 from fsm_core.postgres.flows.operate import cancel_machine
+from fsm_core.postgres.low_water import ALL, LowWater
 from fsm_core.postgres.own import Own
 from fsm_core.postgres.patience import PatientConnection
 from fsm_core.postgres.statements import family, limits, machines, outbox, relay, upcast
@@ -116,8 +117,12 @@ class PostgresOutbox:
     cipher: a worker's, where payloads are encrypted; a relay sees none, and needs no key.
     """
 
-    def __init__(self, engine: Engine, schema: str = "fsm", *, cipher: Cipher | None = None) -> None:
+    def __init__(
+        self, engine: Engine, schema: str = "fsm", *, cipher: Cipher | None = None, low_water: bool = False
+    ) -> None:
         self.schema = schema
+        self._due = LowWater() if low_water else None
+        self._taken = LowWater() if low_water else None
         self._cipher = cipher
         self.where = shown(engine.url)
         self._own = Own(engine)
@@ -231,17 +236,27 @@ class PostgresOutbox:
 
     def window(self, queue: str) -> int:
         """See `RelayStore.window`."""
-        return self._ask("window", Ask(relay.WINDOW, {"queue": queue}, lambda rows: int(rows[0][0])))
+        look = self._taken.look(queue) if self._taken else None
+        parameters = {"queue": queue, "back": look.back if look else ALL}
+        count, oldest = self._ask("window", Ask(relay.WINDOW, parameters, lambda rows: rows[0]))
+        if self._taken and look:
+            self._taken.found(queue, look, oldest)
+        return int(count)
 
     def publish(self, queue: str, limit: int, ticket: UUID) -> list[Published]:
         """See `RelayStore.publish`."""
-        rows = self._ask("publish", publish(queue, limit, ticket))
+        look = self._due.look(queue) if self._due else None
+        rows = self._ask("publish", publish(queue, limit, ticket, look.back if look else ALL))
+        if self._due and look and len(rows) < limit:
+            self._due.found(queue, look, None)
         if rows:
             reached(Point.RELAY_AFTER_MARK)
         return rows
 
     def unpublish(self, ids: Sequence[ActionId], ticket: UUID, note: str) -> None:
         """See `RelayStore.unpublish`."""
+        if self._due:
+            self._due.forget()
         self._ask(
             "unpublish", Ask(relay.UNPUBLISH, {**params.keys(ids), "ticket": ticket, "note": note}, len)
         )

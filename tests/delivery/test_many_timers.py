@@ -17,6 +17,7 @@ from fsm_core.delivery.outcome import Completed, Result
 from fsm_core.delivery.ports import Cursor
 from fsm_core.delivery.relay import Relay
 from fsm_core.postgres import PostgresStore
+from fsm_core.postgres.low_water import ALL
 from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.statements import Statement, relay
 from fsm_core.registry import Registry
@@ -30,8 +31,8 @@ DEEPER = 3
 """Pages by which one descent into an index may become longer: 100,000 entries make it two or three levels deep."""
 
 ASKED: dict[str, tuple[Statement, dict[str, object]]] = {
-    "window": (relay.WINDOW, {"queue": "default"}),
-    "publish": (relay.PUBLISH, {"queue": "default", "n": 2000, "ticket": UUID(int=1)}),
+    "window": (relay.WINDOW, {"queue": "default", "back": ALL}),
+    "publish": (relay.PUBLISH, {"queue": "default", "n": 2000, "ticket": UUID(int=1), "back": ALL}),
     "next due": (relay.NEXT_DUE, {"queues": ["default", "other"]}),
     "blocked": (relay.BLOCKED, {}),
     "admit": (relay.ADMIT, Cursor()._asdict()),

@@ -211,7 +211,7 @@ def test_a_claim_ahead_that_was_never_answered_goes_back(engine: Engine, runtime
     assert open_rows(engine) == [(2, "running")]
     assert ran == [("a", 1)]
 
-    runtime._census(PostgresOutbox(engine), runtime.lease.id)
+    runtime._census(PostgresOutbox(engine), runtime._lease.id)
 
     assert open_rows(engine) == [(2, "pending")]
     once(engine, runtime)

@@ -127,7 +127,10 @@ def test_the_relays_own_sleep_misses_no_order(
     if places.index(commit) < places.index(write):
         commit = write
     store, outbox = PostgresStore(engine), PostgresOutbox(engine)
-    with closing(Bell(database_url, "fsm")) as bell, psycopg.connect(plain(database_url)) as writer:
+    with (
+        closing(Bell(database_url, "fsm", patience=30.0)) as bell,
+        psycopg.connect(plain(database_url)) as writer,
+    ):
         assert bell.listens
         found: list[bool] = []
 
@@ -147,7 +150,7 @@ def test_the_relays_own_sleep_misses_no_order(
             step("before the sleep")
             if commit == "in the sleep":
                 threading.Timer(0.05, writer.commit).start()
-            return 60.0
+            return 600.0
 
         step("before")
         slept = bell.sleep(look, longest)
@@ -170,7 +173,7 @@ def test_no_wake_up_is_lost_under_load(database_url: str, engine: Engine) -> Non
         return bool(rows) or over.is_set()
 
     def relay() -> None:
-        with closing(Bell(database_url, "fsm")) as bell:
+        with closing(Bell(database_url, "fsm", patience=30.0)) as bell:
             while not over.is_set():
                 if not work():
                     slept.append(bell.sleep(work, lambda: 60.0))
@@ -204,7 +207,7 @@ def test_where_nobody_listens_it_polls(
     monkeypatch.setattr(Bell, "_echo", lambda _self: False)
     store = PostgresStore(engine)
     with (
-        closing(Bell(database_url, "fsm")) as bell,
+        closing(Bell(database_url, "fsm", patience=30.0)) as bell,
         psycopg.connect(plain(database_url), autocommit=True) as other,
     ):
         other.execute("LISTEN fsm")

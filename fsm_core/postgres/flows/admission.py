@@ -9,6 +9,7 @@ from fsm_core.delivery.ports import Admitted, Cursor, Published, Share
 from fsm_core.limits import ALMOST, Limit, next_token
 from fsm_core.postgres.ask import Ask
 from fsm_core.postgres.flows.advance import one
+from fsm_core.postgres.low_water import ALL
 from fsm_core.postgres.statements import limits, relay
 from fsm_core.types import QUEUE_LIMIT, ActionId
 
@@ -32,13 +33,13 @@ async def admit(cursor: Cursor) -> Admitted:
     return Admitted(count, after, None if wake is None else timedelta(seconds=wake))
 
 
-def publish(queue: str, limit: int, ticket: UUID) -> Ask[list[Published]]:
-    """Mark due rows of the queue."""
+def publish(queue: str, limit: int, ticket: UUID, back: timedelta = ALL) -> Ask[list[Published]]:
+    """Mark due rows of the queue that became due not longer than `back` ago."""
 
     def reads(rows: list[Row]) -> list[Published]:
         return [Published(ActionId(*row[:3]), *row[3:]) for row in rows]
 
-    return Ask(relay.PUBLISH, {"queue": queue, "n": limit, "ticket": ticket}, reads)
+    return Ask(relay.PUBLISH, {"queue": queue, "n": limit, "ticket": ticket, "back": back}, reads)
 
 
 async def publish_limited(queue: str, limit: int, ticket: UUID) -> Share:

@@ -24,12 +24,16 @@ SELECT q.queue, sum(q.slots)::int,
 """,
 )
 
-# How much of a queue's window is taken. Index: actions_published.
+# How much of a queue's window is taken, and how old its oldest row is. `back`: how far to look; see `low_water`. Index: actions_published.
 WINDOW = Statement(
-    "window", "SELECT count(*) FROM {s}.actions WHERE status = 'published' AND queue = %(queue)s"
+    "window",
+    """
+SELECT count(*), now() - min(published_at) FROM {s}.actions
+ WHERE status = 'published' AND queue = %(queue)s AND published_at >= now() - %(back)s::interval
+""",
 )
 
-# Take due rows, most urgent first, and mark them with a ticket. Never waits. Their machines are named behind a fence: joined with
+# Take due rows, most urgent first, and mark them with a ticket. `back`: how far to look; see `low_water`. Never waits. Their machines are named behind a fence: joined with
 # the update, they made the planner read all actions of each machine. Index: actions_due, once per priority; machines_pkey, actions_pkey.
 PUBLISH = Statement(
     "publish",
@@ -38,6 +42,7 @@ WITH due AS MATERIALIZED (
   SELECT l.* FROM generate_series(0, 9) AS p(priority) CROSS JOIN LATERAL (
     SELECT a.machine_id, a.seq, a.idx FROM {s}.actions a
      WHERE a.status = 'pending' AND a.queue = %(queue)s AND a.priority = p.priority AND a.run_at <= now()
+       AND a.run_at >= now() - %(back)s::interval
      ORDER BY a.run_at LIMIT %(n)s FOR NO KEY UPDATE SKIP LOCKED) l
   LIMIT %(n)s),
 named AS MATERIALIZED (SELECT d.*, m.fsm FROM due d JOIN {s}.machines m ON m.id = d.machine_id)
