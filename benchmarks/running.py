@@ -174,7 +174,7 @@ class Running:
             sleep(min(max((before + count - now) / rate / 3, 0.01), 0.5))
         seconds = max(perf_counter() - begin, 1e-6)
         used = {name: (now - spent[name]) / max(count, 1) * 1e6 for name, now in self.cpu().items()}
-        return Turn(count / seconds, used)
+        return Turn(max(count, 1) / seconds, used)
 
     def _check(self, moved: float, done: int, count: int) -> None:
         alive = all(map(psutil.pid_exists, self.processes.values()))

@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +51,8 @@ class World:
         try:
             yield make_url(self.database_url).set(database=name).render_as_string(hide_password=False)
         finally:
-            administer(self.database_url, "DROP DATABASE {} WITH (FORCE)", name)
+            with suppress(psycopg.OperationalError):  # a Ctrl-C ends the server too
+                administer(self.database_url, "DROP DATABASE {} WITH (FORCE)", name)
 
     @contextmanager
     def up(self, rival: Rival, options: Options, database_url: str | None = None) -> Iterator[Running]:

@@ -28,7 +28,7 @@ OWN = {"own": 1}
 
 @dataclass(frozen=True)
 class Mutant:
-    """What it breaks, the run in which that shows, and the check that must find it."""
+    """What it breaks (guarantees, or what else is promised), the run in which that shows, and the check that must find it."""
 
     guarantee: str
     caught_by: str
@@ -68,7 +68,7 @@ MUTANTS = {
     "dedup_off": Mutant("G3", "once", small("ded", 10, 12, 5, styles={"dedup": 1})),
     "commit_unknown_again": Mutant("G3", "once", small("unk", 5, 40, 10, {"cut_after_commit": Fault(3)})),
     "inserts_not_joined": Mutant("G1", "atomic", small("ins", 2, 150, 8, submitters=3)),
-    "rev_guard_off": Mutant("G4", "replays", small("rev", 2, 150, 8, submitters=3)),
+    "rev_guard_off": Mutant("G4 G5", "replays", small("rev", 2, 150, 8, submitters=3)),
     "acknowledged_too_early": Mutant("G2", "acknowledged", small("ack", 10, 60, 8, {"stop_postgres": Fault(3)}, patience=30.0)),
     "attempt_after_effect": Mutant("G7", "explained", small("att", 10, 6, 8, {"kill_child": Fault(3)}, kinds=SLOW, workers=FORKS)),
     "lost_not_recorded": Mutant("G7", "explained", small("los", 10, 6, 8, {"kill_child": Fault(3)}, kinds=SLOW, workers=FORKS)),

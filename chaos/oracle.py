@@ -38,7 +38,7 @@ BROUGHT = """
 SELECT payload ->> 'id', name FROM fsm.events WHERE source = 'call' AND seq > 0 AND name IN ('Do', 'Bad', 'Odd', 'Paid')
 UNION ALL SELECT payload ->> 'id', name FROM fsm.inbox WHERE name IN ('Bad', 'Odd', 'Paid')
 """
-BURIED = "SELECT extract(epoch FROM dead_at)::float8, host || ':' || pid FROM fsm.workers WHERE dead_at IS NOT NULL AND kind <> 'relay'"
+BURIED = "SELECT extract(epoch FROM dead_at)::float8, host || ':' || pid FROM fsm.workers WHERE dead_at > alive_until AND kind <> 'relay'"
 NUMBERS = "SELECT (SELECT count(*) FROM fsm.machines), (SELECT count(*) FROM fsm.events), (SELECT count(*) FROM fsm.actions)"
 COMPLAINTS = (
     "could not be committed", "the heartbeat failed", "could not be started", "could not be recorded", "could not be applied",

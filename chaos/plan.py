@@ -16,18 +16,18 @@ STYLES = {"dedup": 45, "own": 25, "session": 15, "rolled back": 3, "many": 10, "
 """How an event is submitted. bad, odd: one that must be refused is submitted beside it. rolled back: by its caller."""
 
 _WORKER = (
-    "worker.after_receive:9",
-    "worker.after_claim:9",
-    "worker.in_effect:9",
-    "worker.after_effect:9",
-    "worker.after_finish:5",
+    "worker.after_receive:5",
+    "worker.after_claim:5",
+    "worker.in_effect:5",
+    "worker.after_effect:5",
+    "worker.after_finish:3",
 )
 MIGRATION = ("migrate.mid",)
 CRASHES = {
     "threads": _WORKER, "solo": _WORKER[2:] + _WORKER[:2], "proxied": _WORKER[4:] + _WORKER[:4],
-    "relay-0": ("relay.after_mark:5", "relay.after_publish:5", "relay.after_admit:3") * 2,
+    "relay-0": ("relay.after_mark:3", "relay.after_publish:3", "relay.after_admit:2") * 2,
     "relay-1": ("reconcile.after_dead", "reconcile.after_requeue") * 2,
-    "submitter-0": ("advance.after_commit:5", "advance.before_commit"), "submitter-1": ("advance.before_commit", "advance.after_commit:5"),
+    "submitter-0": ("advance.after_commit:3", "advance.before_commit"), "submitter-1": ("advance.before_commit", "advance.after_commit:3"),
 }  # fmt: skip
 """Every crash point at least twice, over the starts of a run's processes; `MIGRATION` comes before them. Prefork is left out: its children
 inherit what their parent is armed with, and would never stop to die."""

@@ -172,12 +172,12 @@ class Run:
             time.sleep(0.1)
 
     def _rage(self, world: World, faults: Faults, evidence: Evidence, began: float) -> None:
-        """Until all events are brought and all faults are done; at most for three times as long as planned."""
+        """Until all events are brought, all faults are done and all crash points died at; at most for three times as long as planned."""
         mischief = Mischief(self._valkey, self._plan.seed, self._plan.duplicates)
         faults.begin(began)
         meddled = 0.0
         limit = began + self._plan.seconds * 3 + 60
-        while time.time() < limit and not (faults.over and self._all_brought()):
+        while time.time() < limit and not (faults.over and self._all_brought() and self._spent(world)):
             now = time.time()
             world.processes.tend()
             faults.tick(now)
@@ -195,6 +195,7 @@ class Run:
             proxy.heal()
         for child in world.processes.every("worker", "relay", "submitter", "operator"):
             world.processes.resume(child)
+            child.crashes.clear()
         (self._folder / HEALED).touch()
         healed = time.time()
         while time.time() - healed < self._plan.patience:
@@ -209,6 +210,13 @@ class Run:
         evidence.unfinished = [
             child.name for child in world.processes.every("submitter") if not child.finished
         ]
+
+    def _spent(self, world: World) -> bool:
+        """Whether nobody is armed any more, or there is nothing left to do that would get anybody to where it is to die."""
+        armed = any(
+            child.armed or child.crashes for child in world.processes.every("worker", "relay", "submitter")
+        )
+        return not armed or self._number(OPEN) == 0
 
     def _all_brought(self) -> bool:
         return all(

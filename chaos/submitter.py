@@ -54,6 +54,7 @@ OF_A_SESSION = (
     exc.DBAPIError,
     exc.InvalidRequestError,
     psycopg.OperationalError,
+    psycopg.InterfaceError,
 )
 """What the caller of its own transaction must expect besides."""
 

@@ -32,7 +32,7 @@ def plan(
     if tier == "commit":
         seconds = 130.0 if minutes is None else minutes * 60
         faults = scaled(COMMIT, seconds / 130.0)
-        points = spaced(CRASHES, 4)
+        points = spaced(CRASHES, 8)
         return Plan(
             "commit",
             machines or 200,
@@ -44,7 +44,7 @@ def plan(
             patience=180.0,
         )
     seconds = 2400.0 if minutes is None else minutes * 60
-    points = {name: orders * 20 for name, orders in spaced(CRASHES, 10).items()}
+    points = {name: orders * 20 for name, orders in spaced(CRASHES, 20).items()}
     return Plan(
         "release", machines or 2000, events or 50, seconds, seed, faults=release(seconds), crashes=points,
         submitters=4, patience=300.0,

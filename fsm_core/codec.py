@@ -51,7 +51,9 @@ def encode(value: object, what: str, limits: Limits = DEFAULT_LIMITS, *, form: o
             f"{what}: {type(value).__name__} is no JSON object but a {'list' if text[0] == '[' else 'scalar'}"
         )
     if RESERVED in text and RESERVED in msgspec.json.decode(text):
-        raise InvalidPayload(f"{what}: a field is called {RESERVED}, which is what a store calls an encrypted payload")
+        raise InvalidPayload(
+            f"{what}: a field is called {RESERVED}, which is what a store calls an encrypted payload"
+        )
     if not isinstance(value, WRAPPERS):
         refuse_collisions(text, what)
         _decode_text(form or type(value), text, what)

@@ -66,17 +66,16 @@ class Bell:
         """Sleep until a writer rings, at most `most()` seconds. Returns whether the sleep was safe.
 
         False: the bell was not to be had, because writers are in flight (poll again soon), or listening does not work.
-        has_work: asked once more under the bell; True ends the sleep before it begins. Raises StoreError.
+        has_work: asked once more under the bell; True ends the sleep before it begins. Raises StoreError, and what has_work raises:
+        then the bell is still held, until it is closed.
         """
         try:
             if not self.listens:
                 return False
             if self._ask(relay.TAKE_BELL):
-                try:
-                    if not has_work():
-                        self._wait(most())
-                finally:
-                    self._ask(relay.DROP_BELL)
+                if not has_work():
+                    self._wait(most())
+                self._ask(relay.DROP_BELL)
                 return True
             if self._ask(relay.PEER_ON_DUTY):
                 self._wait(most())

@@ -104,9 +104,7 @@ class Node:
         queues = {} if self._forks else self._queues()
         slots = 1 if self._forks else self._slots
         leave = None if self._forks else _leave
-        runtime = Runtime(
-            self.settings, self.registry, kind=kind, queues=queues, slots=slots, leave=leave
-        )
+        runtime = Runtime(self.settings, self.registry, kind=kind, queues=queues, slots=slots, leave=leave)
         if self._forks:
             Watchdog(replace(self.settings, liveness=None), runtime.signs).start()
         self._runtimes = {pid: runtime}

@@ -143,7 +143,7 @@ class RelayProcess:
 
     def _check_broker(self) -> None:
         """Once, as soon as it answers. Raises ConfigurationError."""
-        if not self._checked:
+        if not self._checked and self._last.broker_down is None:
             with suppress(BrokerUnavailable):
                 self._broker.check()
                 self._checked = True

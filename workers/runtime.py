@@ -257,7 +257,10 @@ class Runtime:
             while behind is not None:
                 claimed = behind.popleft()
                 note = "handed back: the effect before it hangs"
-                self._finisher.put(Result(claimed, Released(note, timedelta(0))))
+                if claimed.tracked:
+                    self._finisher.put(Result(claimed, Released(note, timedelta(0))))
+                else:
+                    log.error("untracked action %s was lost: the effect before it hangs", claimed.id)
 
     def _start(self, claimed: Claimed) -> None:
         try:

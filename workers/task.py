@@ -37,7 +37,7 @@ def install(app: Celery, settings: Settings | None = None) -> Node:
 
     app.task(
         bind=True, name=TASK, ignore_result=True, acks_late=False, track_started=False, typing=False,
-        Strategy="workers.forged:strategy",
+        shared=False, Strategy="workers.forged:strategy",
     )(run)  # fmt: skip
     node.listen()
     return node

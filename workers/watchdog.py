@@ -36,6 +36,7 @@ STDERR = 2
 
 FAILED = 1
 
+
 @dataclass(frozen=True)
 class Sign:
     """One thing that a process must get done again and again.
@@ -86,14 +87,19 @@ class Watchdog:
 
     def _loop(self) -> None:
         pause = min(EVERY, self._limit / 10)
+        awake = Mark()
+        slept = Mark()
         while not self._stop.wait(pause):
+            if slept.age() > self._limit / 4:
+                awake()  # the whole process stood still (SIGSTOP, no processor): its signs are old for no fault of theirs
             ages = [(sign, sign.age()) for sign in self._signs]
             if self._liveness is not None and all(age <= self._fresh for _, age in ages):
                 self._liveness.touch()
             stale = [f"{sign.name} for {age:.0f} s" for sign, age in ages if sign.vital and age > self._limit]
-            if stale:
+            if stale and awake.age() > self._limit:
                 self._end(f"no {', no '.join(stale)}")
                 return
+            slept()
 
     def _end(self, why: str) -> None:
         log.critical("this process ends, for its supervisor to start another: %s", why)

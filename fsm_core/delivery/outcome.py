@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fsm_core.retry import Retry
 
 ERROR_TEXT = 2000
+_PASSWORD = re.compile(r"(://[^:/@\s]{0,200}:)[^@\s]{1,200}@")
 RELEASE_FIRST, RELEASE_MOST = timedelta(seconds=1), timedelta(seconds=60)
 
 
@@ -144,12 +146,15 @@ def unknown(claimed: Claimed, note: str) -> Released:
 
 
 def describe(error: BaseException) -> str:
-    """`Type: message`, at most 2,000 characters, whatever the exception's own str() does. Neither locals nor arguments."""
+    """`Type: message`, at most 2,000 characters, whatever the exception's own str() does. Neither locals nor arguments.
+
+    Passwords in addresses are masked: clients like to say whom they could not reach.
+    """
     try:
         text = str(error)
     except BaseException:  # noqa: BLE001 - an exception whose str() raises must not take the worker down
         text = "(its message cannot be shown)"
-    clean = text.replace("\0", "").encode(errors="replace").decode()
+    clean = _PASSWORD.sub(r"\1***@", text.replace("\0", "").encode(errors="replace").decode())
     name = type(error).__name__
     return (clean if isinstance(error, Permanent | InDoubt) and clean else f"{name}: {clean}" if clean else name)[
         :ERROR_TEXT

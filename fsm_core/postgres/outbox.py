@@ -115,6 +115,7 @@ class PostgresOutbox:
     """The actions in PostgreSQL, for relay and worker processes. Every method raises StoreError if the database does.
 
     cipher: a worker's, where payloads are encrypted; a relay sees none, and needs no key.
+    low_water: for the one relay that has it: passes over what is dead at the old end of a queue (`LowWater`).
     """
 
     def __init__(

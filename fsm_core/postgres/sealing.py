@@ -2,9 +2,11 @@
 
 A sealed value is the JSON object `{"$sealed": "<key id>.<base64 of nonce and ciphertext>"}`; in a column of text that text, in one
 of bytes its bytes. What cannot be opened stays as it is, and whoever decodes it raises `Sealed`: so one bad row makes no other
-unreadable, and what only passes through is not lost. AES-256-GCM under a key of the machine's own, derived from the cipher's by HMAC-SHA-256 over the machine's id: a
-value opens in the rows of its machine only, and random nonces are enough for as many values as one machine can have, however
-many machines there are. Sources: NIST SP 800-38D, 8.3 (how many random nonces a key may see), SP 800-108 (a key from a key).
+unreadable, and what only passes through is not lost.
+
+AES-256-GCM under a key of the machine's own, derived from the cipher's by HMAC-SHA-256 over the machine's id: a value opens in the
+rows of its machine only, and random nonces are enough for as many values as one machine can have, however many machines there
+are. Sources: NIST SP 800-38D, 8.3 (how many random nonces a key may see), SP 800-108 (a key from a key).
 """
 
 from __future__ import annotations
@@ -23,10 +25,6 @@ from fsm_core.payload import REFUSED, SEALED
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
-
-    from psycopg import Column
-
-    Whose: TypeAlias = UUID | Sequence[UUID]
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -91,9 +89,10 @@ class Cipher:
         keys: dict[str, bytes] = {}
         for place, entry in enumerate(text.replace(",", " ").split(), 1):
             name, colon, encoded = entry.partition(":")
-            if not colon or name in keys:
+            # Nothing of an entry is shown: what is not where it belongs may be the key.
+            if not colon or not _KEY_ID.fullmatch(name) or name in keys:
                 raise ConfigurationError(
-                    f"payload key {place} is not id:base64, or its id stands there twice"
+                    f"payload key {place} is not id:base64 with an id of its own (letters, digits, - and _)"
                 )
             try:
                 keys[name] = base64.b64decode(encoded, validate=True)
@@ -138,10 +137,10 @@ def sealed(cipher: Cipher, parameters: Mapping[str, object]) -> dict[str, object
 
 
 def opened(
-    cipher: Cipher, rows: list[Row], columns: Sequence[Column], parameters: Mapping[str, object]
+    cipher: Cipher, rows: list[Row], columns: Sequence[bytes], parameters: Mapping[str, object]
 ) -> list[Row]:
     """The rows of a statement with what was sealed opened; each row's machine is in it, or the statement's parameter `id`."""
-    names = [column.name for column in columns]
+    names = [name.decode() for name in columns]
     places = [place for place, name in enumerate(names) if name in OPENED_COLUMNS]
     whose = next((names.index(name) for name in _WHOSE if name in names), None)
 
@@ -158,14 +157,14 @@ def opened(
     return [row_opened(row) for row in rows] if places else rows
 
 
-def _whose(name: str, parameters: Mapping[str, Any]) -> Whose:
+def _whose(name: str, parameters: Mapping[str, Any]) -> Any:
     """Whose the values of a parameter are: columns of a prefix say it by machine or by the place of their unit."""
     prefix = name.rpartition("_")[0]
     if f"{prefix}_machine" in parameters:
-        return parameters[f"{prefix}_machine"]  # type: ignore[no-any-return]
+        return parameters[f"{prefix}_machine"]
     if f"{prefix}_unit" in parameters:
         return [parameters["id"][unit] for unit in parameters[f"{prefix}_unit"]]
-    return parameters["id" if "id" in parameters else "machine"]  # type: ignore[no-any-return]
+    return parameters["id" if "id" in parameters else "machine"]
 
 
 def _sealed(cipher: Cipher, value: Any, whose: Any) -> object:

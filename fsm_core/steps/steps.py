@@ -247,7 +247,8 @@ class Steps(Machine[Next[S] | Replay[S] | Await[S] | Gather[S] | Done | Stop, E,
         step, is_async = Step(self, function, signature.context), inspect.iscoroutinefunction(function)
         run = step.run_async if is_async else step.run
         brings = tuple(m for m in self.events.values() if m.cls in OUTCOMES)
-        self.bundled.register(Effect(run, True, is_async, self._retry, timeout, name, brings))  # noqa: FBT003 - a record
+        # A step that follows at once is run by the same worker, as a flow written as one function would go on.
+        self.bundled.register(Effect(run, True, is_async, self._retry, timeout, name, brings, inline=True))  # noqa: FBT003 - a record
         return function
 
     def _freeze(self) -> None:

@@ -27,7 +27,7 @@ def test_every_point_of_the_registry_is_among_those_at_which_a_run_kills() -> No
 def test_killed_at_every_point_once_and_twice_everything_ends_right(rig: Rig) -> None:
     """The oracle finds nothing, and every point but the migration's was died at twice or more."""
     kinds = {"work": 4, "slow": 2, "lane": 3, "spawn": 1, "send": 1}
-    plan = small("points", 10, 30, 20, kinds=kinds, submitters=2, relays=2, crashes=CRASHES, patience=60.0)
+    plan = small("points", 10, 30, 20, kinds=kinds, submitters=2, relays=2, crashes=CRASHES, patience=120.0)
     evidence, judgement = rig.run(
         plan, styles={"dedup": 1}, workers={"threads": "threads", "solo": "solo", "proxied": "threads"}
     )

@@ -49,7 +49,8 @@ def test_every_mutant_has_something_to_do_and_names_a_check() -> None:
     checks = {name for name in vars(Oracle) if not name.startswith("_")}
     assert set(mutants.DOES) == set(MUTANTS)
     assert {mutant.caught_by for mutant in MUTANTS.values()} <= checks
-    assert {mutant.guarantee for mutant in MUTANTS.values()} >= {f"G{n}" for n in range(1, 14)} - {"G5"}
+    broken = {each for mutant in MUTANTS.values() for each in mutant.guarantee.split()}
+    assert broken >= {f"G{n}" for n in range(1, 14)}
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))

@@ -144,7 +144,8 @@ def test_limits_are_declared_with_the_effect() -> None:
     effects = Effects(make())
 
     @effects.act(timeout=600, heartbeat_timeout=timedelta(seconds=30), isolated=True)
-    def ring(action: Ring) -> Go: ...
+    def ring(action: Ring) -> Go:
+        return Go()
 
     effect = effects.effect("Ring")
     assert effect is not None

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import NamedTuple
 
 import psycopg
 import pytest
@@ -45,42 +46,43 @@ def world(request: pytest.FixtureRequest, database: Proxy) -> Iterator[PostgresW
         yield world
 
 
-CALLS: list[tuple[str, Callable[[PostgresWorld], object], object, int]] = [
-    ("machines", lambda w: w.store.start(orders, 8, New(1)).duplicate, False, 1),
-    ("events", lambda w: w.store.advance(orders, 7, Note()).seq, 1, 1),
-    (
+class Case(NamedTuple):
+    """A call: what it writes into, its answer, and how many events it adds."""
+
+    table: str
+    call: Callable[[PostgresWorld], object]
+    answer: object
+    events: int
+
+
+CASES = {
+    "start": Case("machines", lambda w: w.store.start(orders, 8, New(1)).duplicate, answer=False, events=1),
+    "advance": Case("events", lambda w: w.store.advance(orders, 7, Note()).seq, 1, 1),
+    "advance_many": Case(
         "events",
         lambda w: [s.seq for s in w.store.advance_many(orders, [(7, Note()), (7, Note())])],
         [1, 2],
         2,
     ),
-    ("inbox", lambda w: w.store.advance(desk, 1, Serve("ann")).held, True, 0),
-    ("events", lambda w: w.store.signal(orders, 7, Note()).seq, 1, 1),
-]
-"""What is written into, the call, its answer, and how many events it adds."""
+    "hold": Case("inbox", lambda w: w.store.advance(desk, 1, Serve("ann")).held, answer=True, events=0),
+    "signal": Case("events", lambda w: w.store.signal(orders, 7, Note()).seq, 1, 1),
+}
 
 
-@pytest.mark.parametrize(
-    ("table", "call", "answer", "events"), CALLS, ids=["start", "advance", "advance_many", "hold", "signal"]
-)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_a_commit_whose_answer_is_cut_off_is_found_and_not_repeated(
-    world: PostgresWorld,
-    database: Proxy,
-    table: str,
-    call: Callable[[PostgresWorld], object],
-    answer: object,
-    events: int,
+    world: PostgresWorld, database: Proxy, case: Case
 ) -> None:
     """Row 13. The caller sees the answer of a call that nothing happened to; the tables too are as after one call."""
     world.store.start(orders, 7, New(1))
     world.store.start(desk, 1)
-    database.cut_after_commit(matching=rf"INSERT INTO \S+{table}")
+    database.cut_after_commit(matching=rf"INSERT INTO \S+{case.table}")
 
-    assert call(world) == answer
+    assert case.call(world) == case.answer
 
     assert database.cuts == 1
     contents = world.contents()
-    assert (len(contents["events"]), len(contents["inbox"])) == (2 + events, int(table == "inbox"))
+    assert (len(contents["events"]), len(contents["inbox"])) == (2 + case.events, int(case.table == "inbox"))
 
 
 def test_a_cancel_whose_answer_is_cut_off_is_found_to_be_done(world: PostgresWorld, database: Proxy) -> None:

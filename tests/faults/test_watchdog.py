@@ -90,6 +90,27 @@ def test_a_vital_sign_that_is_stale_ends_the_process(
     assert not alive.exists()
 
 
+def test_a_process_that_stood_still_as_a_whole_is_given_time(
+    ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a SIGSTOP every sign is old, and nobody has had a turn yet to renew it."""
+    clock, passed, looks = module.time.monotonic, [0.0], iter([False] * 3)
+
+    def stand_still(_pause: float) -> bool:
+        passed[0] += OLD
+        return next(looks, True)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock() + passed[0]))
+    tick = Counted(OLD)
+    watchdog = Watchdog(Settings("", stuck=timedelta(seconds=1)), [Sign("tick", tick)])
+    monkeypatch.setattr(watchdog, "_stop", SimpleNamespace(wait=stand_still))
+    watchdog.start()
+    watchdog._thread.join(timeout=10)
+
+    assert tick.asked == 3
+    assert ended == []
+
+
 def test_who_can_leave_in_good_order_is_not_killed(watch: Callable[..., Path], ended: list[int]) -> None:
     asked = threading.Event()
 

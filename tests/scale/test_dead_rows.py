@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -12,10 +11,12 @@ from sqlalchemy import Engine, text
 from fsm_core.postgres import PostgresStore, low_water
 from fsm_core.postgres.low_water import ALL, EVERY, MARGIN, LowWater
 from fsm_core.postgres.outbox import PostgresOutbox
+from tests.conftest import passing_database
 from tests.plans.explaining import Recorder
 from tests.plans.filling import Size, analyze, bear, prepare
 from tests.plans.parcels import Move, parcel
 from tests.store.world import plain
+from workers.dev.servers import Servers
 
 DEAD = 100_000
 
@@ -49,9 +50,7 @@ class Queue:
 
 
 @pytest.fixture(scope="module")
-def pinned(servers: Any, template: str) -> Iterator[Queue]:
-    from tests.conftest import passing_database
-
+def pinned(servers: Servers, template: str) -> Iterator[Queue]:
     for url in passing_database(servers, "CREATE DATABASE {} TEMPLATE {}", template):
         recorder = Recorder(url)
         engine = recorder.engine(own=True)

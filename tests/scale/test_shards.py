@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import psycopg
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
 from fsm_core.delivery.finish import finish, finish_alone
 from fsm_core.delivery.outcome import Completed, Result
@@ -21,6 +22,7 @@ from fsm_core.errors import (
     UnsupportedConnection,
     WrongStatus,
 )
+from fsm_core.postgres import AsyncPostgresStore, PostgresStore
 from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.sharded import AsyncShardedStore, Places, ShardedStore
 from fsm_core.records import Snapshot
@@ -28,7 +30,7 @@ from fsm_core.registry import Registry
 from fsm_core.types import ActionId
 from tests.plans.parcels import Deliver, Packed, parcel
 from tests.plans.parcels import Move as Moved
-from tests.store.world import WORLDS, Blocking, PostgresWorld, plain
+from tests.store.world import WORLDS, Blocking, PostgresWorld
 
 KEYS = [f"order-{n}" for n in range(40)]
 
@@ -44,10 +46,11 @@ class Shards(NamedTuple):
         """Another store, over some of them."""
         return over({name: self.each[name] for name in names}, former=former)
 
-    def at(self, name: str, count: int = 1) -> list[str]:
-        """Keys that live there."""
-        places = Places(("a", "b"))
-        return [key for key in KEYS if places.home(key) == name][:count]
+
+def at(name: str, count: int = 1) -> list[str]:
+    """Keys that live there."""
+    places = Places(("a", "b"))
+    return [key for key in KEYS if places.home(key) == name][:count]
 
 
 def over(worlds: dict[str, PostgresWorld], former: tuple[tuple[str, ...], ...] = ()) -> Any:
@@ -83,7 +86,7 @@ def test_machines_are_spread_and_found(shards: Shards) -> None:
     assert here["a"] | here["b"] == set(KEYS)
     assert not here["a"] & here["b"]
     assert min(len(keys) for keys in here.values()) > 5
-    for key in (*shards.at("a"), *shards.at("b")):
+    for key in (*at("a"), *at("b")):
         assert store.start(parcel, key).duplicate
         assert store.advance(parcel, key, Moved(), dedup_key="once").seq == 1
         assert store.advance(parcel, key, Moved(), dedup_key="once").duplicate
@@ -132,7 +135,7 @@ def test_lists_are_of_all_shards(shards: Shards) -> None:
 def test_an_action_is_found_wherever_it_is(shards: Shards) -> None:
     """Its id does not say where; each shard is asked."""
     store = shards.store
-    for key in (*shards.at("a"), *shards.at("b")):
+    for key in (*at("a"), *at("b")):
         store.start(parcel, key)
         store.advance(parcel, key, Moved())
     ids = [action.id for action in store.actions()]
@@ -149,36 +152,55 @@ def test_an_action_is_found_wherever_it_is(shards: Shards) -> None:
         store.action(ActionId(uuid4(), 1, 0))
 
 
-def test_a_transaction_is_of_one_shard(shards: Shards) -> None:
+def test_a_transaction_is_of_one_shard(engine: Engine, second_engine: Engine) -> None:
     """The caller's own, if the machine lives there; another's is refused, and nothing is written."""
-    here, there = shards.at("a", 2), shards.at("b")[0]
-    store = (
-        ShardedStore({name: world.store for name, world in shards.each.items()})
-        if isinstance(shards.store, ShardedStore)
-        else None
-    )
-    if store is None:
-        pytest.skip("the same code as in the synchronous store; its session is of an event loop")
-    for key in (*here, there):
+    engines = {"a": engine, "b": second_engine}
+    store = ShardedStore({name: PostgresStore(each, machines=[parcel]) for name, each in engines.items()})
+    (one, two, fresh), (there, other) = at("a", 3), at("b", 2)
+    for key in (one, two, there):
         store.start(parcel, key)
-    with psycopg.connect(plain(shards.engines["a"].url.render_as_string(hide_password=False))) as connection:
-        store.start(parcel, shards.at("a", 3)[2], session=connection)
-        store.advance(parcel, here[0], Moved(), session=connection)
-        store.advance_many(parcel, [(key, Moved()) for key in here], session=connection)
-        store.signal(parcel, here[1], Moved(), session=connection)
+    with Session(engine) as session, session.begin():
+        store.start(parcel, fresh, session=session)
+        store.advance(parcel, one, Moved(), session=session)
+        store.advance_many(parcel, [(one, Moved()), (two, Moved())], session=session)
+        store.signal(parcel, two, Moved(), session=session)
         for refused in (
-            lambda: store.advance(parcel, there, Moved(), session=connection),
-            lambda: store.start(parcel, shards.at("b", 2)[1], session=connection),
-            lambda: store.signal(parcel, there, Moved(), session=connection),
-            lambda: store.advance_many(parcel, [(here[0], Moved()), (there, Moved())], session=connection),
+            lambda: store.advance(parcel, there, Moved(), session=session),
+            lambda: store.start(parcel, other, session=session),
+            lambda: store.signal(parcel, there, Moved(), session=session),
+            lambda: store.advance_many(parcel, [(one, Moved()), (there, Moved())], session=session),
         ):
             with pytest.raises(
-                UnsupportedConnection, match=r"lives on shard b, and session= is a transaction of another"
+                UnsupportedConnection, match="lives on shard b, and session= is a transaction of"
             ):
                 refused()
-        connection.commit()
 
-    assert [store.get(parcel, key).seq for key in (*here, there)] == [2, 2, 0]
+    assert [store.get(parcel, key).seq for key in (one, two, there, fresh)] == [2, 2, 0, 0]
+    with pytest.raises(MachineNotFound):
+        store.get(parcel, other)
+
+
+async def test_an_asynchronous_transaction_is_of_one_shard(
+    async_engine: AsyncEngine, second_engine: Engine
+) -> None:
+    second = create_async_engine(second_engine.url)
+    engines = {"a": async_engine, "b": second}
+    store = AsyncShardedStore(
+        {name: AsyncPostgresStore(each, machines=[parcel]) for name, each in engines.items()}
+    )
+    (here,), (there,) = at("a", 1), at("b", 1)
+    for key in (here, there):
+        await store.start(parcel, key)
+    async with AsyncSession(async_engine) as session, session.begin():
+        await store.advance(parcel, here, Moved(), session=session)
+        await store.advance_many(parcel, [(here, Moved())], session=session)
+        with pytest.raises(UnsupportedConnection, match="lives on shard b"):
+            await store.advance(parcel, there, Moved(), session=session)
+        with pytest.raises(UnsupportedConnection, match="lives on shard b"):
+            await store.signal(parcel, there, Moved(), session=session)
+
+    assert [(await store.get(parcel, key)).seq for key in (here, there)] == [2, 0]
+    await second.dispose()
 
 
 def deliver(shards: Shards) -> None:
@@ -197,7 +219,7 @@ def test_a_family_lives_together(shards: Shards) -> None:
     """A child is named after its parent, and so its key tells the parent's shard; so is a message to a neighbour."""
     store = shards.store
     for name in ("a", "b"):
-        (key,) = shards.at(name)
+        (key,) = at(name)
         store.start(parcel, key)
         store.start(parcel, f"{key}/neighbour")
         store.advance(parcel, key, Moved("child", f"{key}/child"))
@@ -212,7 +234,7 @@ def test_a_family_lives_together(shards: Shards) -> None:
 def test_a_message_to_another_shard_is_not_delivered_and_says_so(shards: Shards) -> None:
     """Its worker looks at its own database only: it waits, and after a day it is failed, with the address."""
     store = shards.store
-    (here,), (there,) = shards.at("a"), shards.at("b")
+    (here,), (there,) = at("a"), at("b")
     for key in (here, there):
         store.start(parcel, key)
     store.advance(parcel, here, Moved("message", there))

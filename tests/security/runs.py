@@ -52,6 +52,10 @@ RUNS: dict[Role, set[str]] = {
 }  # fmt: skip
 
 
+OWNERS = _of(r"partitions\..*")
+"""What only the owner of the tables runs."""
+
+
 def explained(statement: Statement) -> str | None:
     """What asks the server for the statement's rights without running it; None: it touches no table."""
     text = statement.on("fsm")

@@ -66,6 +66,11 @@ class Bench:
         assert not result.late
         return result.outcome
 
+    def beaten(self) -> bool:
+        """Whether a beat of what runs has come here."""
+        pulses = [run.pulse for run in self.runner.runs()]
+        return any(pulse.heard > pulse.ends - pulse.effect.timeout.total_seconds() for pulse in pulses)
+
     def noted(self, line: str) -> None:
         eventually(lambda: line in notes(self.file), timeout=60, what=f"{line!r} is noted")
 
@@ -93,7 +98,7 @@ def again(outcome: Outcome, error: str, *, doubt: bool | None, kind: str = "erro
 def test_an_effect_that_stops_beating_is_given_up(bench: Bench, kind: str) -> None:
     """Long before its timeout; its beats count from any thread, loop and process."""
     bench.begin(f"{kind} beat until silence")
-    bench.noted("start beat until silence 1")
+    eventually(bench.beaten, timeout=60, what="its beats are heard")
 
     gate("silence").touch()
 

@@ -77,7 +77,7 @@ def test_an_effect_that_runs_is_not_told_to_stop(engine: Engine, file: Path, run
     eventually(lambda: "start wait go 1" in notes(file), timeout=60, what="the effect runs")
 
     for _ in range(3):
-        runtime._census(PostgresOutbox(engine), runtime.lease.id)
+        runtime._census(PostgresOutbox(engine), runtime._lease.id)
     gate("go").touch()
 
     message.join()
