@@ -24,8 +24,8 @@ from chaos.mischief import Mischief
 from chaos.plan import MIGRATION
 from chaos.processes import ROOT, Child, Processes
 from chaos.proxy import Proxy
-from chaos.submitter import BEGAN, HEALED, PLAN
-from chaos.truth import FOLDER, JOURNALS, lines
+from chaos.submitter import BEGAN, DONE, HEALED, PLAN
+from chaos.truth import FOLDER
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.crash import VARIABLE
 from fsm_core.postgres.migrate import upgrade
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 TICK = 0.02
 START_TIMEOUT = 120.0
-MISCHIEF_EVERY = 0.25
+LOOK_EVERY = 0.25
 SLOTS = {"threads": 4, "prefork": 2, "solo": 1}
 OPEN = "SELECT count(*) FROM fsm.actions WHERE status NOT IN ('completed', 'failed', 'cancelled')"
 THERE = "SELECT count(*) FROM fsm.workers WHERE kind IN ('node', 'relay') AND dead_at IS NULL"
@@ -175,16 +175,21 @@ class Run:
         """Until all events are brought, all faults are done and all crash points died at; at most for three times as long as planned."""
         mischief = Mischief(self._valkey, self._plan.seed, self._plan.duplicates)
         faults.begin(began)
-        meddled = 0.0
+        looked = 0.0
         limit = began + self._plan.seconds * 3 + 60
-        while time.time() < limit and not (faults.over and self._all_brought() and self._spent(world)):
+        while time.time() < limit:
             now = time.time()
             world.processes.tend()
             faults.tick(now)
-            if self._plan.duplicates and now - meddled > MISCHIEF_EVERY:
-                meddled = now
-                mischief.tick()
-                self._tell(min((now - began) / self._plan.seconds, 1.0), _said(faults))
+            if now - looked > LOOK_EVERY:
+                looked = now
+                if self._plan.duplicates:
+                    mischief.tick()
+                self._tell(
+                    min((now - began) / self._plan.seconds, 1.0), f"{sum(faults.done.values())} faults"
+                )
+                if faults.over and self._all_brought() and self._spent(world):
+                    break
             time.sleep(TICK)
         mischief.close()
         evidence.mischief = mischief.done
@@ -196,6 +201,7 @@ class Run:
         for child in world.processes.every("worker", "relay", "submitter", "operator"):
             world.processes.resume(child)
             child.crashes.clear()
+            child.armed = None
         (self._folder / HEALED).touch()
         healed = time.time()
         while time.time() - healed < self._plan.patience:
@@ -206,7 +212,7 @@ class Run:
             if not waiting and self._number(OPEN) == 0:
                 evidence.healed_after = time.time() - healed
                 break
-            time.sleep(0.1)
+            time.sleep(LOOK_EVERY)
         evidence.unfinished = [
             child.name for child in world.processes.every("submitter") if not child.finished
         ]
@@ -219,10 +225,7 @@ class Run:
         return not armed or self._number(OPEN) == 0
 
     def _all_brought(self) -> bool:
-        return all(
-            any(kind == "done" for kind, *_ in lines(self._folder / f"{JOURNALS}{number}"))
-            for number in range(self._plan.submitters)
-        )
+        return all((self._folder / f"{DONE}{number}").exists() for number in range(self._plan.submitters))
 
     def _number(self, query: str) -> int:
         """The answer to a question; -1, if there is none."""
@@ -256,7 +259,3 @@ def deaths(folder: Path) -> list[str]:
         )
     ]
     return [point for _, point in sorted(found)]
-
-
-def _said(faults: Faults) -> str:
-    return f"{sum(faults.done.values())} faults"

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from chaos.plan import Event, Plan
 
-PLAN, BEGAN, HEALED = "CHAOS_PLAN", "CHAOS_BEGAN", "healed"
+PLAN, BEGAN, HEALED, DONE = "CHAOS_PLAN", "CHAOS_BEGAN", "healed", "done."
 AWAY = (DatabaseUnavailable, PoolExhausted, Busy)
 OF_A_SESSION = (
     SerializationConflict,
@@ -102,7 +102,7 @@ class Submitter:
                 await self._bring(event, seen=event.id in open_)
 
         await asyncio.gather(*(lane() for _ in range(AT_ONCE if self._is_async else 1)))
-        append(self._journal, "done")
+        (self._folder / f"{DONE}{self._index}").touch()
         while not (self._folder / HEALED).exists():  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(0.1)
         for event in planning.tail(self._plan, self._index):

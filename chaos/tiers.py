@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chaos.machines import KINDS
 from chaos.plan import CRASHES, Fault, Plan
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def plan(
     points = {name: orders * 20 for name, orders in spaced(CRASHES, 20).items()}
     return Plan(
         "release", machines or 2000, events or 50, seconds, seed, faults=release(seconds), crashes=points,
-        submitters=4, patience=300.0,
+        submitters=4, patience=300.0, kinds=KINDS | {"slow": 2, "asked": 2},
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from celery import Celery, signals
 from workers import transport
 from workers.hardened import VERIFIED, hardened
 from workers.settings import celeryconfig
-from workers.task import install
+from workers.task import TASK, install
 
 SAFE: dict[str, Any] = {
     # The row's lease does what the broker's acknowledgement would, at a third of the cost.
@@ -50,7 +50,7 @@ HARDENED: dict[str, Any] = {
 
 
 def create_app() -> Celery:
-    """The app: safe settings, then `celeryconfig.py`, then BROKER_URL; with the one task installed, and none of Celery's own."""
+    """The app: safe settings, then `celeryconfig.py`, then BROKER_URL; with the one task, and no other."""
     app = Celery("fsm")
     app.conf.update(SAFE)
     given = dict(celeryconfig())
@@ -60,8 +60,10 @@ def create_app() -> Celery:
     if broker := os.environ.get("BROKER_URL"):
         app.conf.broker_url = broker
     _guard(app, str(app.conf.broker_url).partition(":")[0])
-    app.on_after_finalize.connect(_only_ours, weak=False)
     install(app)
+    app.on_after_finalize.connect(lambda sender, **_: _only_ours(sender), weak=False)
+    # After `install`: by then the machines' modules have been imported, whose shared tasks come to every app.
+    signals.celeryd_after_setup.connect(lambda instance, **_: _only_ours(instance.app), weak=False)
     return app
 
 
@@ -75,10 +77,10 @@ def _guard(app: Celery, scheme: str) -> None:
         signals.worker_init.connect(_deaf, weak=False)
 
 
-def _only_ours(sender: Celery, **_: object) -> None:
-    """Celery's own tasks run others, as often and with what arguments a message says: celery.map, celery.chain, ..."""
-    for name in [name for name in sender.tasks if name.startswith("celery.")]:
-        sender.tasks.pop(name)
+def _only_ours(app: Celery) -> None:
+    """A message may name any task: Celery's own run others (celery.map, celery.chain, ...), and shared ones of libraries do anything."""
+    for name in set(app.tasks) - {TASK}:
+        app.tasks.pop(name)
 
 
 def _deaf(sender: Any, **_: object) -> None:

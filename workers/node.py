@@ -204,5 +204,15 @@ def _or_exit() -> Iterator[None]:
 
 
 def _fsm_names(app: Celery) -> dict[str, object]:
-    names = ("fsm_machines", "fsm_queues", "fsm_schema", "fsm_lease", "fsm_hung", "fsm_database_url", "broker_url")
+    names = (
+        "fsm_machines",
+        "fsm_queues",
+        "fsm_schema",
+        "fsm_lease",
+        "fsm_hung",
+        "fsm_patience",
+        "fsm_stuck",
+        "fsm_database_url",
+        "broker_url",
+    )
     return {name: app.conf.get(name) for name in names if app.conf.get(name)}

@@ -99,19 +99,20 @@ def test_the_submitters_share_all_events_and_each_is_one_ones() -> None:
 
 
 def _mutated() -> dict[str, list[tuple[object, str]]]:
-    from fsm_core.delivery import attempt, reconcile
+    from fsm_core.delivery import attempt
     from fsm_core.postgres import AsyncPostgresStore
     from fsm_core.postgres.flows import advance
     from fsm_core.postgres.outbox import PostgresOutbox
     from fsm_core.postgres.statements import machines, relay
     from fsm_core.retry import Retry
+    from workers import relay as process
 
     return {
         "finish_without_claim": [(machines, "WRITE_MANY")],
         "claim_without_ticket": [(outbox, "CLAIM")],
         "ticket_renewed": [(relay, "REPUBLISH")],
         "reconcile_3_off": [(PostgresOutbox, "overdue")],
-        "no_grace": [(relay, "MARK_DEAD"), (reconcile, "reconcile")],
+        "no_grace": [(relay, "MARK_DEAD"), (process, "reconcile"), (process, "wait_random_exponential")],
         "two_transactions": [(PostgresOutbox, "write")],
         "event_before_its_end": [(PostgresOutbox, "write")],
         "dedup_off": [(advance, "remembered")],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fsm_core.delivery.finish import Finished
-from fsm_core.errors import BrokerUnavailable
+from fsm_core.errors import BrokerUnavailable, ConfigurationError
 from fsm_core.registry import Registry
 from tests.waiting import eventually
 from tests.workers.jobs import jobs
@@ -18,7 +18,7 @@ from tests.workers.test_finisher import Keeping, result
 from workers import finisher as finishing
 from workers import watchdog as module
 from workers.finisher import Finisher
-from workers.settings import Settings
+from workers.settings import Settings, read
 from workers.watchdog import FAILED, Ears, Mark, Sign, Watchdog
 
 OLD = 1000.0
@@ -203,3 +203,14 @@ def test_a_transition_that_never_ends_makes_its_process_stale(monkeypatch: pytes
     eventually(lambda: finisher.busy() == 0, what="it has ended")
     finisher._open.clear()
     finisher.stop()
+
+
+@pytest.mark.parametrize(("variable", "setting"), [("FSM_PATIENCE", "patience"), ("FSM_STUCK", "stuck")])
+def test_both_limits_are_settings(variable: str, setting: str) -> None:
+    """In seconds, from the environment or `celeryconfig.py`; what is none is refused by name."""
+    base = {"DATABASE_URL": "postgresql:///x"}
+
+    assert getattr(read({}, {**base, variable: "2.5"}), setting) == timedelta(seconds=2.5)
+    assert getattr(read({variable.lower(): 7}, base), setting) == timedelta(seconds=7)
+    with pytest.raises(ConfigurationError, match=variable):
+        read({}, {**base, variable: "soon"})

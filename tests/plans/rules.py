@@ -19,6 +19,7 @@ SLICES = {
 
 INDEXES = {
     "read": {"machines_address"},
+    "read_dedup": {"machines_address", "dedup_pkey"},
     "read_many": {"machines_pkey"},
     "read_keys": {"machines_address"},
     "read_birth": {"machines_address"},

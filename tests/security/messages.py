@@ -91,6 +91,7 @@ def hostile(canary: Path) -> dict[str, bytes | str]:
         "headers that are a list": envelope(task(ARGS), ["task"]),
         "celery's first protocol": envelope(old.encode(), {"task": None}),
         "an unknown task": envelope(task(ARGS), {"task": "os.system"}),
+        "somebody's shared task": envelope(task(ARGS), {"task": "somebody.elses"}),
         "celery.map": envelope(task([signature(), [1]]), {"task": "celery.map"}),
         "celery.chunks": envelope(task([signature(), [[1]], 1]), {"task": "celery.chunks"}),
         "celery.chain": envelope(task([]), {"task": "celery.chain"}),

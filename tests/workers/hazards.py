@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -177,8 +176,18 @@ def raises(error: BaseException) -> NoReturn:
 
 
 def start_a_grandchild() -> None:
-    grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    note(f"grandchild {grandchild.pid}")
+    # Not by subprocess, which closes what it would inherit.
+    program = [sys.executable, "-c", "import threading; threading.Event().wait(600)"]
+    note(f"grandchild {os.spawnv(os.P_NOWAIT, sys.executable, program)}")
+
+
+def orphan() -> NoReturn:
+    start_a_grandchild()
+    os._exit(3)
+
+
+def hang_with_a_grandchild() -> None:
+    start_a_grandchild()
     threading.Event().wait()
 
 
@@ -191,7 +200,8 @@ DEEDS: dict[str, Callable[[], object]] = {
     "system exit": lambda: raises(SystemExit(3)),
     "interrupt": lambda: raises(KeyboardInterrupt()),
     "base": lambda: raises(BaseException("of the base")),
-    "grandchild": start_a_grandchild,
+    "grandchild": hang_with_a_grandchild,
+    "orphan": orphan,
     "doubt": lambda: raises(InDoubt("sent")),
     "memory": lambda: raises(MemoryError()),
 }

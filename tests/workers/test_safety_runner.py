@@ -1,9 +1,11 @@
 """Attempts in one process, without a database: what hangs, falls silent, exits, is killed, is told to stop."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 from uuid import UUID, uuid4
 
 import psutil
@@ -11,6 +13,7 @@ import pytest
 
 from fsm_core import ActionId
 from fsm_core.codec import encode
+from fsm_core.delivery.attempt import Pulse
 from fsm_core.delivery.outcome import Again, Completed, GaveUp, Outcome, Result
 from fsm_core.delivery.ports import Claimed
 from fsm_core.errors import ConfigurationError
@@ -19,7 +22,7 @@ from tests.waiting import eventually
 from tests.workers.hazards import KINDS, Did, effects, gate
 from tests.workers.jobs import notes, pids
 from workers import isolated
-from workers.effect import Runner
+from workers.effect import Here, Runner, found
 from workers.isolated import Isolation
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -219,6 +222,13 @@ def test_an_isolated_effect_that_ends_its_process_leaves_a_doubt(bench: Bench, p
     assert isinstance(bench.outcome("Alone fine"), Completed)
 
 
+def test_what_an_isolated_effect_leaves_behind_goes_with_it(bench: Bench) -> None:
+    """Its process ends by itself; what it had started holds up nobody, and ends too."""
+    assert again(bench.outcome("Hermit orphan"), "its own process ended with status 3", doubt=True)
+    orphan = next(line for line in notes(bench.file) if line.startswith("grandchild"))
+    eventually(lambda: not alive(int(orphan.split()[1])), what="it is gone")
+
+
 def test_at_the_cap_an_isolated_effect_without_a_probe_has_failed(bench: Bench) -> None:
     assert bench.outcome("AloneAsync exit", attempt=4) == GaveUp("its own process ended with status 3")
 
@@ -235,6 +245,19 @@ def test_the_probe_of_an_isolated_effect_is_asked_there(bench: Bench) -> None:
         "its own process ended with status 5",
         doubt=True,
     )
+
+
+def test_resources_that_cannot_be_entered_settle_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither probe nor effect was asked anything: the next attempt asks the probe first, as this one would have."""
+    here, job = Here(), found(Registry([effects]), claim_of("Alone fine", attempt=2, in_doubt=True))
+
+    def away(*_: object) -> NoReturn:
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(here._resources, "of", away)
+    outcome = here.attempt(job, Pulse(job.effect, time.monotonic), lambda: None)
+
+    assert again(outcome, "ConnectionError: away", doubt=True)
 
 
 def test_the_worker_judges_an_isolated_effects_error_by_its_policy(bench: Bench) -> None:
@@ -285,16 +308,18 @@ def test_a_process_that_does_not_come_up_is_given_up(bench: Bench, monkeypatch: 
 
 def test_a_void_claim_stops_what_can_be_stopped(bench: Bench) -> None:
     """The lease was lost: async effects are cancelled, isolated ones killed; a thread goes on."""
-    threads = [bench.begin("AloneAsync hang"), bench.begin("Patient wait end")]
-    bench.noted("hang hang 1")
-    bench.noted("start wait end 1")
+    stoppable = [bench.begin("Hermit hang"), bench.begin("Async beat until never")]
+    thread = bench.begin("Patient wait end")
+    for line in ("start hang 1", "start beat until never 1", "start wait end 1"):
+        bench.noted(line)
 
     bench.runner.void()
 
-    threads[0].join(timeout=60)
-    assert not threads[0].is_alive()
-    assert threads[1].is_alive()
-    assert len(bench.given(1)) == 1
+    for each in stoppable:
+        each.join(timeout=60)
+        assert not each.is_alive()
+    assert thread.is_alive()
+    assert len(bench.results) == 2
 
 
 def alive(pid: int) -> bool:

@@ -1,0 +1,5 @@
+"""Relay, finish, admission: every test of them once more."""
+
+from tests.delivery.test_finish_faults import *  # noqa: F403 - its tests are these
+from tests.delivery.test_limits import *  # noqa: F403
+from tests.delivery.test_relay import *  # noqa: F403
