@@ -46,6 +46,9 @@ def main(
     mutants: Annotated[
         bool, typer.Option("--mutants", help="Every mutant (or the one of --mutant): each must be found.")
     ] = False,
+    control: Annotated[
+        bool, typer.Option(help="With --mutants: their runs without them, which must be green.")
+    ] = False,
     keep: Annotated[Path | None, typer.Option(help="Where logs and journals stay.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write what was found.")] = None,
 ) -> None:
@@ -56,7 +59,7 @@ def main(
         raise typer.Exit(2)
     with _servers() as (postgres, valkey), _folder(keep) as folder:
         if mutants:
-            raise typer.Exit(_mutants(postgres, valkey, folder, json_file, only=mutant))
+            raise typer.Exit(_mutants(postgres, valkey, folder, json_file, only=mutant, control=control))
         plan = tiers.plan(tier, seed=seed, machines=machines, events=events, minutes=minutes)
         if mutant:
             plan = replace(mutation.MUTANTS[mutant].plan, seed=seed)
@@ -81,25 +84,27 @@ def _one(
     return report.status(judgement), report.document(evidence, judgement)
 
 
-def _mutants(postgres: Postgres, valkey: Valkey, folder: Path, json_file: Path | None, *, only: str) -> int:
-    """Each must be red. Returns 0 if each is."""
+def _mutants(
+    postgres: Postgres, valkey: Valkey, folder: Path, json_file: Path | None, *, only: str, control: bool
+) -> int:
+    """Each must be found; without them nothing. Returns 0 if that is so."""
     found: dict[str, object] = {}
-    missed = []
+    wrong = []
     for name, mutant in mutation.MUTANTS.items():
         if only not in ("", name):
             continue
-        evidence = Run(mutant.plan, folder / name, postgres, valkey, mutant=name).go()
+        evidence = Run(mutant.plan, folder / name, postgres, valkey, mutant="" if control else name).go()
         red = judge(evidence).red
-        found[name] = {"red": red, "seconds": round(evidence.seconds, 1)}
-        caught = mutant.caught_by in red
-        missed += [] if caught else [name]
-        colour = "green" if caught else "red"
+        found[name] = {"guarantee": mutant.guarantee, "red": red, "seconds": round(evidence.seconds, 1)}
+        right = not red if control else mutant.caught_by in red
+        wrong += [] if right else [name]
+        said = ", ".join(red) or ("green without it" if control else "not found")
         console.print(
-            f"[{colour}]{name}[/] {mutant.guarantee}: {', '.join(red) or 'not found'} ({evidence.seconds:.0f} s)"
+            f"[{'green' if right else 'red'}]{name}[/] {mutant.guarantee}: {said} ({evidence.seconds:.0f} s)"
         )
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=1) + "\n")
-    return report.RED if missed else report.GREEN
+    return report.RED if wrong else report.GREEN
 
 
 @contextlib.contextmanager

@@ -58,9 +58,9 @@ MUTANTS = {
     "finish_without_claim": Mutant(
         "G8", "results", small("fwc", 10, 4, 16, {"stop_worker": Fault(3)}, kinds=SLOW, workers=TWO | SOLO)
     ),
-    "claim_without_ticket": Mutant("G7", "explained", small("cwt", 10, 10, 6, kinds=SLOW, duplicates=2.0, workers=SOLO | TWO)),
-    "ticket_renewed": Mutant("G11", "recovered", small("ren", 10, 3, 6, {"flush": Fault(2)}, kinds={"slow": 1}, workers=SOLO)),
-    "reconcile_3_off": Mutant("G6", "ended", small("rec", 10, 3, 6, {"flush": Fault(2)}, kinds={"slow": 1}, workers=SOLO)),
+    "claim_without_ticket": Mutant("G7", "explained", small("cwt", 10, 6, 6, kinds=SLOW, duplicates=2.0, workers=SOLO | TWO, patience=30.0)),
+    "ticket_renewed": Mutant("G11", "recovered", small("ren", 10, 1, 4, {"flush": Fault(1, 1)}, kinds=SLOW, workers=SOLO, patience=30.0)),
+    "reconcile_3_off": Mutant("G6", "ended", small("rec", 10, 1, 4, {"flush": Fault(1, 1)}, kinds=SLOW, workers=SOLO, patience=30.0)),
     "no_grace": Mutant(
         "G10", "graves", small("grace", 5, 5, 12, {"postgres_away": Fault(1)}, kinds=SLOW, workers=TWO, lease=6.0)
     ),
@@ -70,8 +70,8 @@ MUTANTS = {
     "inserts_not_joined": Mutant("G1", "atomic", small("ins", 2, 150, 8, submitters=3)),
     "rev_guard_off": Mutant("G4 G5", "replays", small("rev", 2, 150, 8, submitters=3)),
     "acknowledged_too_early": Mutant("G2", "acknowledged", small("ack", 10, 60, 8, {"stop_postgres": Fault(3)}, patience=30.0)),
-    "attempt_after_effect": Mutant("G7", "explained", small("att", 10, 6, 8, {"kill_child": Fault(3)}, kinds=SLOW, workers=FORKS)),
-    "lost_not_recorded": Mutant("G7", "explained", small("los", 10, 6, 8, {"kill_child": Fault(3)}, kinds=SLOW, workers=FORKS)),
+    "attempt_after_effect": Mutant("G7", "explained", small("att", 8, 2, 8, {"kill_child": Fault(2, 2)}, kinds=SLOW, workers=FORKS, patience=30.0)),
+    "lost_not_recorded": Mutant("G7", "explained", small("los", 8, 2, 8, {"kill_child": Fault(2, 2)}, kinds=SLOW, workers=FORKS, patience=30.0)),
     "retries_without_end": Mutant("G9", "bounded", small("cap", 5, 4, 4, kinds={"doomed": 1})),
     "refusal_leaves_a_trace": Mutant("G12", "refused", small("ref", 5, 5, 4, styles={"bad": 1})),
     "event_before_its_end": Mutant("G13", "told", small("tol", 10, 15, 6, kinds={"send": 1}, duplicates=2.0, workers=TWO)),

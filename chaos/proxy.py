@@ -116,13 +116,13 @@ class Proxy:
         """Nothing moves and nothing is lost until `heal`: a short interruption, which TCP bridges."""
         self._do(self._listen, self._whole.clear)
 
-    def drop(self, way: Way) -> None:
-        """Swallow what goes one way."""
-        self._do(self._listen, lambda: self._dropped.add(way))
+    def drop(self, way: Way, matching: bytes = b"") -> None:
+        """Swallow what goes one way; with `matching`, from the first piece on that contains it."""
+        self._do(self._listen, lambda: self._dropped.update({way: matching}))
 
     def black_hole(self) -> None:
         """Swallow everything, also of connections that are made now. Nothing is closed."""
-        self._do(self._listen, lambda: self._dropped.update(Way), self._whole.clear)
+        self._do(self._listen, lambda: self._dropped.update(dict.fromkeys(Way, b"")), self._whole.clear)
 
     def reset(self) -> None:
         """Reset what is connected and whatever connects."""
@@ -149,7 +149,7 @@ class Proxy:
     def _calm(self) -> None:
         self._delay, self._resets = 0.0, False
         self._commits, self._wanted = 0, re.compile(b"")
-        self._dropped: set[Way] = set()
+        self._dropped: dict[Way, bytes] = {}
         self._whole.set()
 
     async def _listen(self) -> None:
@@ -225,7 +225,7 @@ class Proxy:
             await asyncio.sleep(self._delay)
         if not self._dropped:
             await self._whole.wait()  # held
-        if way in self._dropped or way in link.holes:
+        if way in link.holes or (way in self._dropped and self._dropped[way] in data):
             link.holes.add(way)
             self.swallowed += len(data)
             return

@@ -91,6 +91,16 @@ def test_one_direction_is_dropped(broker: Proxy, broker_url: str, way: Way, done
         eventually(lambda: int(direct.get("n") or 0) == done, what="it is done, or is not")
 
 
+def test_only_what_matches_is_dropped(broker: Proxy) -> None:
+    """A connection that said it is dead from there on, others are not."""
+    with client(broker) as through, client(broker) as other:
+        broker.drop(Way.UP, matching=b"INCR")
+        through.ping()
+        with pytest.raises(redis.TimeoutError):
+            through.incr("n")
+        assert other.ping()
+
+
 def test_a_delay_is_kept(broker: Proxy) -> None:
     with client(broker, 0.2) as through:
         through.ping()
