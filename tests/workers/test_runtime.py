@@ -129,3 +129,18 @@ def test_a_claim_that_breaks_gives_its_slots_back(make: Make, monkeypatch: pytes
 
     assert runtime._take(4) == 4
     runtime._give(4)
+
+
+def test_a_known_outcome_that_nobody_here_can_read_goes_back(engine: Engine, make: Make) -> None:
+    """It would be tried again and again in this process, and stay with it."""
+    store, ticket, ids = published(engine, "ok")
+    with engine.begin() as connection:
+        connection.execute(text("""UPDATE fsm.actions SET outcome = '{"events": 7}'"""))
+    runtime = make(Registry([effects]))
+
+    runtime.handle(ticket, ids)
+
+    assert runtime._finisher.flush(10)
+    (action,) = store.actions()
+    assert (action.status, action.attempt) == (ActionStatus.PENDING, 0)
+    assert "a kept outcome does not fit" in str(action.note)
