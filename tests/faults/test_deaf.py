@@ -99,22 +99,29 @@ def test_a_relay_behind_a_black_hole_publishes_again(
     assert cluster.ended == []
 
 
-def test_a_worker_cut_off_from_postgres_goes_on_once_it_is_back(cluster: Broken, database: Proxy) -> None:
-    """Row 17. Beyond its lease another one's result stands, its own is late; then it takes a new lease, and works."""
+def test_a_worker_cut_off_from_postgres_goes_on_once_it_is_back(
+    cluster: Broken, database: Proxy, broker: Proxy
+) -> None:
+    """Row 17. Beyond its lease another one's result stands, its own is late; then it takes a new lease, and works.
+
+    From the broker, too: else it would go on taking messages that it cannot claim.
+    """
     cluster.relay()
-    with cluster.via(database=database):
+    with cluster.via(database=database, broker=broker):
         cluster.worker("cut off")
     cluster.store.start(jobs, "a")
     cluster.store.advance(jobs, "a", Do(("wait:go|quick",)))
     eventually(lambda: "start wait:go|quick 1" in notes(cluster.notes), what="the effect runs")
 
     database.black_hole()
+    broker.black_hole()
     cluster.worker("other")
-    (action,) = cluster.settled()
+    (action,) = cluster.settled(timeout=90)
     cluster.supervisor.stop("other")
     cluster.open("go")
     eventually(lambda: "end wait:go|quick 1" in notes(cluster.notes), what="the first attempt has ended, too")
     database.heal()
+    broker.heal()
 
     late = "SELECT count(*) FROM fsm.attempts WHERE late IS NOT NULL"
     eventually(lambda: cluster.ask(late) == 1, timeout=40, what="the late result is recorded")

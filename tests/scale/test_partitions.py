@@ -1,6 +1,7 @@
 """Events, actions and attempts in ranges of the machine's birth: everything works as before, and what is over goes by DROP."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,11 +18,14 @@ from fsm_core.errors import ConfigurationError
 from fsm_core.postgres import PostgresStore, tables
 from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.partitions import MOST_STRAGGLERS, Every, Partitions, born, bound
+from fsm_core.postgres.statements import Statement
+from fsm_core.postgres.statements import partitions as statements
 from fsm_core.registry import Registry
 from tests.plans.explaining import Recorder
 from tests.plans.parcels import Deliver, parcel
 from tests.plans.parcels import Move as Moved
 from tests.store.world import plain
+from tests.waiting import eventually
 
 OLD = datetime(2025, 3, 10, 12, tzinfo=UTC)
 """When machines that are over were born."""
@@ -284,6 +288,50 @@ def test_a_range_with_many_that_are_not_over_is_left_alone(
 
     sql.execute("DELETE FROM fsm.machines WHERE key = '1'")
     assert partitioned.drop(timedelta(days=30)) == ((f"_{OLD:%Y%m%d}",), 0, MOST_STRAGGLERS, ())
+
+
+def test_an_action_that_is_opened_meanwhile_keeps_its_range(
+    partitioned: Partitions, engine: Engine, sql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the lock an operator retries it: under the lock it is seen, and nothing is dropped."""
+    store = PostgresStore(engine, machines=[parcel])
+    old_range(sql)
+    store.start(parcel, "a")
+    store.advance(parcel, "a", Moved())
+    store.advance(parcel, "a", Deliver())
+    machine = grown_old(sql, "a")
+    sql.execute(
+        "UPDATE fsm.actions SET status = 'pending', finished_at = NULL WHERE machine_id = %s", (machine,)
+    )
+    nobody = (
+        "SELECT NULL WHERE num_nulls(%(first)s::uuid, %(after)s::uuid, %(age)s::interval, %(limit)s::int) = 4"
+    )
+    monkeypatch.setattr(statements, "STRAGGLERS", Statement("stragglers", nobody))
+
+    assert partitioned.drop(timedelta(days=30)) == ((), 0, 0, (f"_{OLD:%Y%m%d}",))
+    assert len(store.history(parcel, "a")) == 3
+
+
+def test_a_transaction_in_flight_is_waited_for(
+    partitioned: Partitions, engine: Engine, sql: psycopg.Connection[Any], database_url: str
+) -> None:
+    """For half a second at a time, so that nobody queues up behind it; in the end it is dropped."""
+    store = PostgresStore(engine, machines=[parcel])
+    old_range(sql)
+    for key in ("old", "young"):
+        store.start(parcel, key)
+        store.advance(parcel, key, Deliver())
+    grown_old(sql, "old")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(plain(database_url)) as writer:
+        store.start(parcel, "in flight", session=writer)
+        dropping = pool.submit(partitioned.drop, timedelta(days=30))
+        eventually(lambda: rows(sql, waits)[0] or dropping.done(), what="it waits for the lock")
+        store.advance(parcel, "in flight", Moved(), session=writer)
+        writer.commit()
+
+        assert dropping.result(60).machines == 1
+    assert store.get(parcel, "in flight").seq == 1
 
 
 def test_only_a_fresh_installation_is_partitioned(engine: Engine) -> None:
