@@ -87,7 +87,7 @@ class Decision(NamedTuple, Generic[S_co, A_co]):
 class Failed(Generic[A_co]):
     """The built-in event that tells a machine that one of its tracked actions failed for good.
 
-    `error` is "type: message" of the last attempt, `attempts` how often the effect was started. Only the engine makes one.
+    `error` is "type: message" of the last attempt, `attempts` how often the effect was started, or its probe asked. Only the engine makes one.
     """
 
     action: A_co

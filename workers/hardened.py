@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from fsm_core.errors import ConfigurationError
-from fsm_core.postgres.urls import engine_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +40,10 @@ def check(
 
 
 def _check_database(address: str, environ: Mapping[str, str]) -> None:
+    from fsm_core.postgres.urls import (
+        engine_url,  # it brings SQLAlchemy, which a child of an isolated effect need not load
+    )
+
     url = engine_url(address)
     hosts = [url.host or url.query.get("host") or environ.get("PGHOST") or ""]
     by_socket = all(isinstance(host, str) and host.startswith("/") for host in hosts)

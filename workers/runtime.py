@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RELIEF = 0.01
+"""Seconds after which what was to be done in an instant is helped with by other slots."""
+
+UNCLAIMED_PAUSE = 1.0
+"""Seconds without the database before the next message: one that is dropped waits for the reconciler, and more of them would, too."""
+
 AHEAD_PATIENCE = 1.0
 """Seconds that a slot waits for its result to be taken up, where it could go on with what that causes."""
 
@@ -115,6 +121,7 @@ class Runtime:
             except StoreError as error:
                 # They stay published under their ticket: the reconciler sends the message again.
                 log.warning("nothing could be claimed: %s", error)
+                self._draining.wait(UNCLAIMED_PAUSE)
                 return
             finally:
                 if claimed is None:
@@ -170,8 +177,9 @@ class Runtime:
             claimed = self._claim(ticket, ids)
         except StoreError as error:
             log.warning("nothing could be claimed: %s", error)
+            self._draining.wait(UNCLAIMED_PAUSE)
             return
-        self._run_all(claimed, pace)
+        self._run_all(deque(claimed), pace)
 
     def _hand_back(self, ticket: UUID, ids: Sequence[ActionId]) -> None:
         moves = [
@@ -200,25 +208,46 @@ class Runtime:
         return claimed
 
     def _run(self, claimed: Sequence[Claimed], slots: int) -> None:
-        lanes = [claimed[n::slots] for n in range(slots)]
-        busy = [lane for lane in lanes if lane]
-        self._give(slots - max(len(busy), 0))
-        if len(busy) <= 1:
-            for lane in busy:
-                self._run_lane(lane)
+        """Run them in as many slots as they need: where all of it is done in an instant, one is quicker than handing it around."""
+        behind, done = deque(claimed), threading.Event()
+        instant = len(claimed) * self._pace.average <= RELIEF
+        lanes = 1 if instant else min(slots, len(claimed))
+        self._give(slots - lanes)
+        if not claimed:
+            self._give(lanes)
             return
-        wait([self._pool.submit(self._run_lane, lane) for lane in busy])
+        others = [self._pool.submit(self._run_lane, behind) for _ in range(lanes - 1)]
+        if lanes < len(claimed):
+            others.append(self._pool.submit(self._relieve, behind, done))
+        self._run_lane(behind)
+        done.set()
+        wait([other for other in others if not other.cancel()])
 
-    def _run_lane(self, lane: Sequence[Claimed]) -> None:
+    def _relieve(self, behind: deque[Claimed], done: threading.Event) -> None:
+        """One of them is not as quick as they are taken for: what is behind it goes to the slots that are free."""
+        while not done.wait(RELIEF) and behind:
+            free = 0
+            while free < len(behind) and self._slots.acquire(blocking=False):
+                free += 1
+            if free:
+                for _ in range(free - 1):
+                    self._pool.submit(self._run_lane, behind)
+                self._run_lane(behind)
+                return
+
+    def _run_lane(self, behind: deque[Claimed]) -> None:
         try:
-            self._run_all(lane, self._pace)
+            self._run_all(behind, self._pace)
         finally:
             self._give(1)
 
-    def _run_all(self, lane: Sequence[Claimed], pace: Pace) -> None:
-        behind, in_a_row = deque(lane), 0
-        while behind:
-            claimed, began = behind.popleft(), time.monotonic()
+    def _run_all(self, behind: deque[Claimed], pace: Pace) -> None:
+        """Take one after another, as other lanes may do; before that, what the one before has caused."""
+        following: Claimed | None = None
+        in_a_row = 0
+        while (claimed := following or _first(behind)) is not None:
+            began = time.monotonic()
+            in_a_row = 0 if following is None else in_a_row + 1
             self._behind[claimed.id] = behind
             ahead = self._ahead(claimed, in_a_row)
             try:
@@ -227,9 +256,6 @@ class Runtime:
                 self._behind.pop(claimed.id, None)
             pace.learn(time.monotonic() - began)
             following = None if ahead is None else self._following(ahead)
-            in_a_row = 0 if following is None else in_a_row + 1
-            if following is not None:
-                behind.appendleft(following)
 
     def _ahead(self, claimed: Claimed, in_a_row: int) -> Ahead | None:
         """Where a result of `claimed` may cause what this slot can go on with."""
@@ -353,3 +379,9 @@ class Runtime:
         if strays:
             log.warning("%d claimed actions never reached this process; they go back", len(strays))
             store.move(strays)
+
+
+def _first(behind: deque[Claimed]) -> Claimed | None:
+    with suppress(IndexError):  # other lanes take from it, too
+        return behind.popleft()
+    return None

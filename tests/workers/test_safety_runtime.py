@@ -95,11 +95,32 @@ def test_what_was_claimed_behind_an_effect_that_hangs_goes_back(
     begin(runtime, ticket, ids)
 
     def behind() -> bool:
-        rows = {str(a.payload["plan"]): a for a in store.actions()}
-        return rows["behind"].status is ActionStatus.PENDING and rows["behind"].attempt == 0
+        rows = {str(a.payload["plan"]): a for a in store.actions(action="Plain")}
+        return all(
+            (rows[plan].status, rows[plan].attempt) == (ActionStatus.PENDING, 0) for plan in ("behind", "too")
+        )
 
-    eventually(behind, timeout=60, what="it is handed back")
+    eventually(behind, timeout=60, what="both are handed back")
     assert "start behind 1" not in notes(file)
+    assert "start too 1" not in notes(file)
     rows = {str(a.payload["plan"]): a for a in store.actions(action="Plain")}
     assert rows["behind"].note == "handed back: the effect before it hangs"
-    assert rows["too"].status is ActionStatus.RUNNING  # behind the other one, which only lasts long
+
+
+def test_what_is_behind_a_slow_effect_goes_to_slots_that_are_free(
+    engine: Engine, file: Path, runtime: Runtime
+) -> None:
+    """All were taken for quick and begun in one slot; one of them is not."""
+    store, ticket, ids = published(engine, "Patient wait end", "Plain behind", "Plain too")
+    runtime._pace.average = 0.0001
+
+    message = begin(runtime, ticket, ids)
+
+    eventually(
+        lambda: {"end behind 1", "end too 1"} <= set(notes(file)), timeout=60, what="its neighbours are done"
+    )
+    assert "end wait end 1" not in notes(file)
+    gate("end").touch()
+    message.join()
+    assert runtime._finisher.flush(10)
+    assert {a.status for a in store.actions()} == {ActionStatus.COMPLETED}
