@@ -58,7 +58,9 @@ class Loop:
         while True:
             try:
                 loop.run_forever()
-            except BaseException:  # a task raised SystemExit or KeyboardInterrupt; its neighbours need the loop
+            except (
+                BaseException
+            ):  # a task raised SystemExit or KeyboardInterrupt; its neighbours need the loop
                 log.exception("a task of an effect raised what would end a process")
             else:
                 return

@@ -156,9 +156,9 @@ def describe(error: BaseException) -> str:
         text = "(its message cannot be shown)"
     clean = _PASSWORD.sub(r"\1***@", text.replace("\0", "").encode(errors="replace").decode())
     name = type(error).__name__
-    return (clean if isinstance(error, Permanent | InDoubt) and clean else f"{name}: {clean}" if clean else name)[
-        :ERROR_TEXT
-    ]
+    return (
+        clean if isinstance(error, Permanent | InDoubt) and clean else f"{name}: {clean}" if clean else name
+    )[:ERROR_TEXT]
 
 
 def error_json(message: str) -> str:

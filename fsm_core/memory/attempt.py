@@ -71,7 +71,9 @@ class Runner:
         try:
             return self._attempt(machine, effects, effect, claimed, action)
         except Overdue as overdue:
-            return timed_out(effect.retry, claimed, str(overdue), probed=effects.prober(claimed.action) is not None)
+            return timed_out(
+                effect.retry, claimed, str(overdue), probed=effects.prober(claimed.action) is not None
+            )
         except (Exception, asyncio.CancelledError) as error:
             if not claimed.tracked:
                 log.exception("untracked action %s (%s) failed", claimed.id, claimed.action)

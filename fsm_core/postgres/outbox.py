@@ -80,7 +80,9 @@ def own_engine(database_url: str, *, pool_size: int = 4, patience: float = PATIE
     )
 
     @event.listens_for(engine, "do_connect")
-    def _connect(_dialect: object, _record: object, args: list[Any], given: dict[str, Any]) -> PatientConnection:
+    def _connect(
+        _dialect: object, _record: object, args: list[Any], given: dict[str, Any]
+    ) -> PatientConnection:
         connection = PatientConnection.connect(*args, **given)
         connection.patience = patience
         return connection

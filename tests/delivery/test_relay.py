@@ -242,7 +242,9 @@ def test_what_dead_workers_ran_goes_back_with_the_attempt_on_record(engine: Engi
 @pytest.mark.parametrize(
     ("rows", "at_once", "sizes"), [(1, 50, [1]), (30, 50, [30]), (30, 3, [3] * 10), (120, 50, [50, 50, 20])]
 )
-def test_what_a_worker_claims_in_one_go_goes_in_one_message(rows: int, at_once: int, sizes: list[int]) -> None:
+def test_what_a_worker_claims_in_one_go_goes_in_one_message(
+    rows: int, at_once: int, sizes: list[int]
+) -> None:
     """Where effects are quick a message for each would cost more than it saves."""
     published = [Published(ActionId(UUID(int=n), 1, 0), "m", "A", 0) for n in range(rows)]
 

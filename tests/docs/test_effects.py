@@ -40,7 +40,12 @@ def test_the_pages_own_test_passes(shipping: Any) -> None:
     ("weight", "answers", "outcomes", "end"),
     [
         (7, [], ["completed"], "Sent(label='label-7')"),
-        (7, [ConnectionError("refused")] * 3, ["error", "error", "failed"], "Stuck(why='ConnectionError: refused')"),
+        (
+            7,
+            [ConnectionError("refused")] * 3,
+            ["error", "error", "failed"],
+            "Stuck(why='ConnectionError: refused')",
+        ),
         (31, [], ["failed"], "Stuck(why='too heavy')"),
         (7, ["pending"], ["error", "completed"], "Sent(label='label-7')"),
         (7, [TimeoutError("no answer")], ["error", "completed"], "Sent(label='label-7')"),

@@ -44,7 +44,9 @@ def prune(
     with opened() as store:
         done = store.prune(retention, live=live, dry_run=dry_run)
     if as_json:
-        output.document({**done._asdict(), "dry_run": dry_run, **({} if ranges is None else {"ranges": ranges.ranges})})
+        output.document(
+            {**done._asdict(), "dry_run": dry_run, **({} if ranges is None else {"ranges": ranges.ranges})}
+        )
     else:
         if ranges is not None:
             output.line(told(ranges))

@@ -60,7 +60,12 @@ class AsyncDoing(Base):
                 "AsyncPostgresStore takes an AsyncEngine on postgresql+psycopg:// (psycopg 3)"
             )
         super().__init__(
-            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout, cipher=cipher
+            engine.url,
+            machines=machines,
+            schema=schema,
+            limits=limits,
+            lock_timeout=lock_timeout,
+            cipher=cipher,
         )
         self._engine = engine
         self._own = AsyncOwn(engine)

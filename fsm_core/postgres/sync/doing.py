@@ -59,7 +59,12 @@ class Doing(Base):
                 f"the engine's driver is {engine.dialect.driver}; create it with postgresql+psycopg:// (psycopg 3)"
             )
         super().__init__(
-            engine.url, machines=machines, schema=schema, limits=limits, lock_timeout=lock_timeout, cipher=cipher
+            engine.url,
+            machines=machines,
+            schema=schema,
+            limits=limits,
+            lock_timeout=lock_timeout,
+            cipher=cipher,
         )
         self._engine = engine
         self._own = Own(engine)
