@@ -16,7 +16,7 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(STAMP) ## the door and a hundred orders, on a real Postgres, Valkey and Celery worker
@@ -29,6 +29,15 @@ test: $(STAMP) ## every test, on real servers (or on DATABASE_URL and BROKER_URL
 .PHONY: bench
 bench: $(STAMP) ## the benchmarks, beside their peers (one of them: make bench ARGS=codec)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: chaos
+chaos: $(STAMP) ## kill everything, five minutes long, and see whether what is promised holds
+	@$(BIN)/python -m chaos $(ARGS)
+
+.PHONY: chaos-long
+chaos-long: $(STAMP) ## the same for 45 minutes, each crash point alone and in pairs, and the harness against itself
+	@$(BIN)/python -m pytest -m release tests/chaos
+	@$(BIN)/python -m chaos --tier release $(ARGS)
 
 .PHONY: check
 check: $(STAMP) ## lint, format, types and the floors

@@ -15,7 +15,7 @@ from kombu.exceptions import KombuError
 
 from fsm_core.errors import BrokerUnavailable, ConfigurationError
 from fsm_core.postgres.crash import Point, reached
-from workers.task import TASK
+from workers.app import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

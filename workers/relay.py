@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -19,6 +20,8 @@ from fsm_core.delivery.relay import Relay, Tick
 from fsm_core.delivery.retention import Keeper
 from fsm_core.errors import BrokerUnavailable, ConfigurationError, SchemaError, StoreError
 from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from workers import settings as configuration
+from workers.app import configured
 from workers.bell import Bell
 from workers.broker import KombuBroker
 from workers.lease import Lease
@@ -200,10 +203,8 @@ class RelayProcess:
 
 def main(settings: Settings) -> int:
     """Run one relay until SIGTERM or SIGINT. Returns the exit status: 0, or 1 with a logged reason."""
-    from workers.celery import create_app
-
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s] %(message)s")
-    app = create_app()
+    app = configured()
     app.conf.broker_url = settings.broker_url
     process = RelayProcess(settings, app)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -216,3 +217,7 @@ def main(settings: Settings) -> int:
         log.error("the relay gives up: %s", error)  # noqa: TRY400 - why is in the message
         return 1
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(configuration.read()))

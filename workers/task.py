@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fsm_core.types import ActionId
+from workers.app import TASK
 from workers.node import Node
 
 if TYPE_CHECKING:
     from celery import Celery, Task
 
     from workers.settings import Settings
-
-TASK = "fsm.run"
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ def test_every_point_of_the_registry_is_among_those_at_which_a_run_kills() -> No
     assert armed == set(Point)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.timeout(600)
 def test_killed_at_every_point_once_and_twice_everything_ends_right(rig: Rig) -> None:
     """The oracle finds nothing, and every point but the migration's was died at twice or more."""

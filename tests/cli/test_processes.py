@@ -52,16 +52,26 @@ def test_fsm_worker_becomes_celery(fsm: Fsm, monkeypatch: pytest.MonkeyPatch, wo
     assert command[-4:] == ["-c", "4", "--pool", "threads"]
 
 
-def test_fsm_relay_gives_the_relay_its_settings(
+def test_fsm_relay_becomes_a_process_without_the_command_line(
     fsm: Fsm, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
-    import workers.relay
+    ran: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(os, "execvp", lambda file, command: ran.append((file, command)))
 
-    monkeypatch.setattr(
-        workers.relay, "main", lambda settings: 3 if settings.database_url == database_url else 4
-    )
+    assert fsm("relay") == (0, "", "")
 
-    assert fsm("relay").status == 3
+    assert ran == [(sys.executable, [sys.executable, "-m", "workers.relay"])]
+
+
+def test_a_relay_loads_neither_the_command_line_nor_what_runs_effects() -> None:
+    """A quarter of its memory each: what it holds is bounded by a target (docs/performance.md, P8)."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, workers.relay; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+
+    assert "workers.relay" in loaded
+    assert not {"typer", "rich", "workers.runtime", "sqlalchemy.orm", "fsm_core.postgres.sync.store"} & set(loaded)
 
 
 @contextmanager
@@ -144,7 +154,7 @@ def test_fsm_dev_runs_all_that_a_machine_needs_until_ctrl_c(tmp_path: Path) -> N
         assert "door was closed" in said
         alive = tree(process)
         names = " ".join(" ".join(one.cmdline()) for one in alive)
-        for part in ("workers.cli.main relay", "celery -A workers worker", "workers.dev.guardian", "valkey"):
+        for part in ("workers.relay", "celery -A workers worker", "workers.dev.guardian", "valkey"):
             assert part in names
 
         process.send_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ def test_the_public_names_are_these() -> None:
     assert fsm_core.__all__ == [
         "ActionId", "ActionRecord", "ActionStatus", "After", "At", "Attempt", "Cancel", "CancelChildren", "Change", "ChildEnded", "Context", "Decision", "Effects",
         "Failed", "FsmError",
-        "HistoryEntry", "Join", "Key", "Machine", "MachineStatus", "NotDone", "Permanent", "Rejected", "Retry", "Route", "Send",
+        "HistoryEntry", "InDoubt", "Join", "Key", "Machine", "MachineStatus", "NotDone", "Permanent", "Rejected", "Retry", "Route", "Send",
         "Snapshot", "Spawn", "Timeout", "To", "UnhandledEvent", "Untracked", "advance", "begin", "replay",
     ]  # fmt: skip
     assert all(hasattr(fsm_core, name) for name in fsm_core.__all__)

@@ -1,5 +1,6 @@
 """The whole path with real processes: commit, relay, broker, worker, effect, and back through the machine."""
 
+import base64
 import json
 import uuid
 
@@ -183,10 +184,10 @@ def _message(args: list[object]) -> str:
         "correlation_id": task_id,
         "delivery_mode": 2,
         "delivery_tag": str(uuid.uuid4()),
-        "body_encoding": "utf-8",
+        "body_encoding": "base64",
         "delivery_info": {"exchange": "", "routing_key": "default"},
     }
-    body = json.dumps([args, {}, {}])
+    body = base64.b64encode(json.dumps([args, {}, {}]).encode()).decode()
     return json.dumps(
         {
             "body": body,

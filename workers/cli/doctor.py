@@ -22,7 +22,7 @@ def doctor(
     ] = "60s",
     as_json: output.AsJson = False,
 ) -> None:
-    """Look over the broker, the database, the relays, workers and queues. What needs hands comes first. Exit status 1 for an error."""
+    """Look over broker, database, processes and queues. What needs hands comes first. Exit status 1 for an error."""
     longest, settings = span(patience), read()
     from workers.celery import create_app
     from workers.doctor import Severity, examine

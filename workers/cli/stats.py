@@ -18,7 +18,7 @@ _STATUSES = tuple(status.value for status in MachineStatus)
 
 
 def stats(*, as_json: output.AsJson = False) -> None:
-    """Count machines by status, rows by queue, failures of the last hour, and who is alive. Cheap, also with millions of machines.
+    """Count machines, rows by queue, failures, and who is alive. Cheap, also with millions of machines.
 
     A number with ~ is estimated from a sample; one with > is where counting ended.
     """
