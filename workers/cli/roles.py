@@ -30,7 +30,9 @@ def roles(
     ] = None,
     as_json: output.AsJson = False,
 ) -> None:
-    """Print the SQL of the roles and their grants: submitter, operator, worker, relay, pruner and reader, or run it. It may be run again at any time.
+    """Print the SQL of the roles and their grants, or run it.
+
+    submitter, operator, worker, relay, pruner and reader; it may be run again at any time.
 
     To be run by whoever owns the tables, after each `fsm migrate` that changed something.
     """
