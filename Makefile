@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # How many tests run at once; 0: one by one, in one process.
-JOBS   ?= 2
+JOBS   ?= 3
 UV     ?= $(shell command -v uv 2>/dev/null)
 
 VENV   := .venv

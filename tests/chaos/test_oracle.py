@@ -14,7 +14,7 @@ from fsm_core.postgres.statements import outbox
 from tests.chaos.conftest import Rig, said
 
 
-@pytest.mark.release
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dedup_off", "two_transactions", "retries_without_end"])
 def test_a_mutant_is_found_by_the_check_that_is_named_for_it(rig: Rig, name: str) -> None:
     _, judgement = rig.run(MUTANTS[name].plan, mutant=name)
@@ -23,7 +23,7 @@ def test_a_mutant_is_found_by_the_check_that_is_named_for_it(rig: Rig, name: str
     assert status(judgement) == RED
 
 
-@pytest.mark.release
+@pytest.mark.slow
 def test_retries_by_hand_are_no_results_applied_twice(rig: Rig) -> None:
     """Each retry is a new budget, which may end with another `Failed`: as often as it was retried, and no more."""
     plan = small("hand", 5, 8, 8, kinds={"doomed": 1}, operator=True, patience=40.0)
@@ -34,7 +34,7 @@ def test_retries_by_hand_are_no_results_applied_twice(rig: Rig) -> None:
     assert status(judgement) == GREEN
 
 
-@pytest.mark.release
+@pytest.mark.slow
 def test_a_run_whose_faults_hit_nothing_is_invalid(rig: Rig) -> None:
     """Green, and worth nothing: 0 of the demanded faults were done in the time that there was."""
     plan = small("idle", 1, 1, 1.0, {"kill_worker": Fault(0, 1)})
