@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 3
+YOUNG_PAUSE = 0.5
+"""Seconds between the beats of a worker that is not yet a lease old."""
 
 
 class Lease:
@@ -98,10 +101,10 @@ class Lease:
         )
 
     def _loop(self) -> None:
-        beats = 0
+        began = counted = time.monotonic()
+        warned = self._kind == "child"
         self._begin()
-        while not self._stop.wait(self._pause):
-            beats += 1
+        while not self._stop.wait(self._until_next(began)):
             self._turn()
             self._begin()
             if self._guarded:
@@ -110,13 +113,25 @@ class Lease:
                 faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
             try:
                 self._beat()
-                if beats == BEATS_PER_LEASE and self._kind != "child":
+                if not warned and self._age(began) >= 1:
+                    warned = True
                     self._warn()
-                self._census(self._store, self.id)
+                if time.monotonic() - counted >= self._pause:
+                    counted = time.monotonic()
+                    self._census(self._store, self.id)
             except StoreError as error:
                 log.warning("no heartbeat: %s", error)
             except Exception:
                 log.exception("the heartbeat failed")
+
+    def _age(self, began: float) -> float:
+        """In leases."""
+        return (time.monotonic() - began) / self._settings.lease.total_seconds()
+
+    def _until_next(self, began: float) -> float:
+        """A worker that has just come tells the relays soon how quick it is: each beat says how many ids a message may carry."""
+        young = self._kind != "relay" and self._age(began) < 1
+        return min(self._pause, YOUNG_PAUSE) if young else self._pause
 
     def _begin(self) -> None:
         """What is to be done once; again with the next beat, if the database is away."""

@@ -153,7 +153,7 @@ class RelayProcess:
 
     def _gather(self) -> None:
         """Under load, let some more rows come before the next tick."""
-        if self._last.published > 1 and not self._last.full:
+        if self._last.published > 1 and not (self._last.full or self._last.limited):
             self._stop.wait(min(self._last.published * PER_ROW, PER_TICK))
 
     def _look(self) -> None:

@@ -55,12 +55,14 @@ class Window:
 class Tick:
     """What one tick did.
 
-    wake: when time alone lets more through; None: it does not. closed: queues whose limit has no token left until then.
+    limited: there was as much to publish as there was room, so there may be more. wake: when time alone lets more through; None: it
+    does not. closed: queues whose limit has no token left until then.
     """
 
     admitted: int = 0
     published: int = 0
     full: bool = False
+    limited: bool = False
     broker_down: str | None = None
     wake: timedelta | None = None
     closed: set[str] = field(default_factory=set)
@@ -139,6 +141,7 @@ class Relay:
             self.store.unpublish([row.id for row in rows], ticket, "the broker did not answer")
             return
         done.published += len(rows)
+        done.limited = done.limited or len(rows) == room
 
     def _marked(self, name: str, room: int, ticket: UUID, done: Tick, *, limited: bool) -> list[Published]:
         if not limited:

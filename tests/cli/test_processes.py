@@ -71,7 +71,9 @@ def test_a_relay_loads_neither_the_command_line_nor_what_runs_effects() -> None:
     ).stdout.split()  # fmt: skip
 
     assert "workers.relay" in loaded
-    assert not {"typer", "rich", "workers.runtime", "sqlalchemy.orm", "fsm_core.postgres.sync.store"} & set(loaded)
+    assert not {"typer", "rich", "workers.runtime", "sqlalchemy.orm", "fsm_core.postgres.sync.store"} & set(
+        loaded
+    )
 
 
 @contextmanager
