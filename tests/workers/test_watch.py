@@ -14,6 +14,7 @@ from tests.workers.jobs import Later, jobs
 from tests.workers.test_finisher import result
 from workers import effect as module
 from workers.effect import Runner
+from workers.isolated import Isolation
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_an_async_effect_that_blocks_its_loop_times_out(
         gate.wait()
 
     put: list[Result] = []
-    runner = Runner(Registry([effects]), put.append)
+    runner = Runner(Registry([effects]), put.append, isolation=Isolation(()))
     runner.start()
     claimed = result().claimed._replace(action="Later", payload='{"plan": "x"}')
     thread = threading.Thread(target=runner.run, args=(claimed,))
