@@ -299,7 +299,7 @@ def test_what_cannot_be_isolated_is_handed_back(bench: Bench) -> None:
 
 
 def test_a_process_that_does_not_come_up_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolated, "START", "import time; time.sleep(600)")
+    monkeypatch.setattr(isolated, "START", "import signal; signal.pause()")
     monkeypatch.setattr(isolated, "PATIENCE_AT_START", 0.2)
 
     with pytest.raises(ConfigurationError, match="ended by SIGKILL"):
