@@ -209,13 +209,13 @@ class Runtime:
 
     def _run(self, claimed: Sequence[Claimed], slots: int) -> None:
         """Run them in as many slots as they need: where all of it is done in an instant, one is quicker than handing it around."""
+        if not claimed:
+            self._give(slots)
+            return
         behind, done = deque(claimed), threading.Event()
         instant = len(claimed) * self._pace.average <= RELIEF
         lanes = 1 if instant else min(slots, len(claimed))
         self._give(slots - lanes)
-        if not claimed:
-            self._give(lanes)
-            return
         others = [self._pool.submit(self._run_lane, behind) for _ in range(lanes - 1)]
         if lanes < len(claimed):
             others.append(self._pool.submit(self._relieve, behind, done))
