@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, event
 
 from fsm_core.delivery.ports import Admitted, Claimed, Cursor, Move, Overdue, Published, Queue, Share
 from fsm_core.delivery.retention import Pruned
-from fsm_core.errors import Busy, MachineEnded
+from fsm_core.errors import Busy, MachineEnded, MachineNotFound
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row, run
 from fsm_core.postgres.crash import Point, reached
@@ -61,15 +61,18 @@ LOOK = "1s"
 LOCK_WAIT = "200ms"
 """Far below deadlock_timeout (1 s): if our order of locks meets the application's, it is the worker that yields."""
 
-
 REPLAN_FIRST, REPLAN_LAST = 1.0, 600.0
 """Seconds for which a connection keeps its plans: twice as long each time, as a table grows ever more slowly."""
 
 
-def own_engine(database_url: str, *, pool_size: int = 4, patience: float = PATIENCE) -> Engine:
+def own_engine(
+    database_url: str, *, pool_size: int = 4, patience: float = PATIENCE, durable: bool = True
+) -> Engine:
     """An engine for relay and worker processes. Not for an application: it turns custom plans off.
 
     patience: after how many seconds of silence in mid-statement the server is given up.
+    durable: whether a commit waits for the disk. A relay's need not: what a crash of the server takes back it does again, and the
+    messages that it sent are void by their tickets. A claim's must: an effect would have run that no attempt explains.
     """
     engine = create_engine(
         engine_url(database_url),
@@ -96,6 +99,8 @@ def own_engine(database_url: str, *, pool_size: int = 4, patience: float = PATIE
         for never in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
             connection.execute(sql.SQL("SET {} = off").format(sql.Identifier(never)))
         connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+        if not durable:
+            connection.execute("SET synchronous_commit = off")
         # Limits are counted in a snapshot that is newer than their lock: never in one of the whole transaction.
         connection.execute("SET default_transaction_isolation = 'read committed'")
         connection.commit()
@@ -201,7 +206,7 @@ class PostgresOutbox:
                 with self._own.connected("cancel a child") as connection, connection.transaction():
                     run(connection, self.schema, _flow(Ask(machines.LOCK_TIMEOUT, {"wait": LOCK_WAIT}, len)))
                     run(connection, self.schema, cancel_machine(fsm, key, note), self._cipher)
-            except MachineEnded:
+            except (MachineEnded, MachineNotFound):
                 continue
             except Busy:
                 return False
