@@ -17,6 +17,7 @@ from psycopg import sql
 
 from fsm_core.postgres.failures import typed
 from fsm_core.postgres.patience import PatientConnection
+from fsm_core.postgres.pooler import settled
 from fsm_core.postgres.statements import Statement, channel, relay
 from fsm_core.postgres.urls import engine_url
 
@@ -42,14 +43,14 @@ class Bell:
 
     def __init__(self, database_url: str, schema: str, *, patience: float) -> None:
         self._schema = schema
-        url = engine_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+        url = engine_url(database_url)
+        # As an engine connects: libpq reads other URLs than SQLAlchemy writes (a blank in a password).
+        _, address = url.get_dialect()().create_connect_args(url)
+        options = {**address, "connect_timeout": 5, **KEEPALIVES}
         try:
-            self._connection = PatientConnection.connect(
-                url, autocommit=True, connect_timeout=5, **KEEPALIVES
-            )
+            self._connection = PatientConnection.connect(autocommit=True, **options)
             self._connection.patience = patience
-            self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel(schema))))
-            self.listens = self._echo()
+            self.listens = settled(self._connection, {}) and self._echo()
         except psycopg.Error as error:
             raise typed(error) from error
         if not self.listens:
@@ -93,15 +94,8 @@ class Bell:
         return bool(row and row[0])
 
     def _echo(self) -> bool:
-        """Whether this connection hears, and has its server process for itself.
-
-        An echo alone proves nothing: a pooler in transaction mode passes on what comes while the process is lent to us. A pooler
-        tells a client a process id of its own making, so the server's own answer gives it away.
-        """
-        word = uuid.uuid4().hex
-        told = self._connection.execute(
-            "SELECT pg_backend_pid(), pg_notify(%s, %s)", (channel(self._schema), word)
-        ).fetchone()
-        if told is None or told[0] != self._connection.info.backend_pid:
-            return False
+        """Listen, and hear whether a word comes back. Through a pooler it might: it passes on what comes while the process is lent to us."""
+        name, word = channel(self._schema), uuid.uuid4().hex
+        self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(name)))
+        self._connection.execute("SELECT pg_notify(%s, %s)", (name, word))
         return any(note.payload == word for note in self._connection.notifies(timeout=1, stop_after=1))

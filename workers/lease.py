@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from fsm_core.errors import StoreError
-from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from fsm_core.postgres.engine import own_engine
+from fsm_core.postgres.outbox import PostgresOutbox
 from workers.watchdog import STDERR, Mark, Sign
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Lease:
     def _beat(self) -> None:
         kept = self._store.beat(self.id, self._settings.lease, self._claimed())
         self._beaten()
-        if kept:
+        if kept or self._stop.is_set():
             return
         log.error("the lease of worker %s was taken away; what it runs is void", self.id)
         self._on_lost()

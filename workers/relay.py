@@ -20,7 +20,8 @@ from fsm_core.delivery.reconcile import reconcile
 from fsm_core.delivery.relay import Relay, Tick
 from fsm_core.delivery.retention import Keeper
 from fsm_core.errors import BrokerUnavailable, ConfigurationError, SchemaError, StoreError
-from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from fsm_core.postgres.engine import own_engine
+from fsm_core.postgres.outbox import PostgresOutbox
 from workers import settings as configuration
 from workers.app import configured
 from workers.bell import Bell

@@ -12,16 +12,16 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID, uuid4
 
 from fsm_core.delivery.ahead import MOST_IN_A_ROW, Ahead
-from fsm_core.delivery.outcome import Completed, Released, Result, describe, from_json, unknown
+from fsm_core.delivery.outcome import Released, Result, describe, from_json, unknown
 from fsm_core.delivery.ports import Claimed, Move
 from fsm_core.errors import FsmError, StoreError
-from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.crash import Point, reached
-from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from fsm_core.postgres.engine import own_engine
+from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.types import ActionId, ActionStatus
 from workers.bounds import Bound
 from workers.effect import Runner
@@ -29,11 +29,13 @@ from workers.finisher import Finisher
 from workers.isolated import Isolation
 from workers.lease import Lease
 from workers.pace import Pace
-from workers.schedules import ensure
+from workers.schedules import see_to
+from workers.shards import post
+from workers.slots import Slots
 from workers.watchdog import Sign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fsm_core.registry import Registry
     from workers.settings import Settings
@@ -51,6 +53,9 @@ AHEAD_PATIENCE = 1.0
 
 MOST_HANGING = 2
 """With so many threads that nothing can stop, a process is no good any more."""
+
+Key: TypeAlias = tuple[ActionId, UUID]
+"""An attempt: an action with its claim. One that hangs here, and the next one of its action, may be in one process."""
 
 
 class Runtime:
@@ -72,19 +77,20 @@ class Runtime:
             settings.schema,
             cipher=settings.cipher,
         )
-        self._slots = threading.Semaphore(slots)
+        self._draining = threading.Event()
+        self._slots = Slots(slots, self._draining.is_set)
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="fsm-effect")
         self._pace = Pace()
         self._bounds = {queue: Bound(most) for queue, most in queues.items() if most < slots}
-        self._draining = threading.Event()
         self._claims_lock = threading.Lock()
         self._claims: Counter[UUID] = Counter()
         self._claimed: dict[str, tuple[int, str, int]] = {}
         self._finisher = Finisher(self._store, registry, self._ended)
+        self._post = post(settings, registry, self._store, slots)
         self._leave = leave
         self._registry = registry
-        self._behind: dict[ActionId, deque[Claimed]] = {}
-        self._aheads: dict[ActionId, Ahead] = {}
+        self._behind: dict[Key, deque[Claimed]] = {}
+        self._aheads: dict[Key, Ahead] = {}
         # A prefork child has one effect at a time: whom would a suspect take along, and what would a hanging one leave to do?
         self._runner = Runner(
             registry, self._put, isolation=Isolation(settings.machines), suspicious=kind != "child",
@@ -92,7 +98,7 @@ class Runtime:
         )  # fmt: skip
         self._lease = Lease(
             settings, kind=kind, queues=queues, known=registry.known(), claimed=lambda: dict(self._claimed),
-            on_lost=self._runner.void, census=self._census, at_first=lambda: self._schedules(settings, registry),
+            on_lost=self._runner.void, census=self._census, at_first=lambda: see_to(settings, registry),
         )  # fmt: skip
         self._lease.start()
         self._finisher.start()
@@ -112,8 +118,7 @@ class Runtime:
             self._handle_bounded(bound, ticket, ids)
             return
         left = list(ids)
-        while left and not self._draining.is_set():
-            slots = self._take(len(left))
+        while left and (slots := self._slots.take(len(left))):
             now, left = left[: slots + self._pace.ahead], left[slots + self._pace.ahead :]
             claimed: list[Claimed] | None = None
             try:
@@ -125,10 +130,9 @@ class Runtime:
                 return
             finally:
                 if claimed is None:
-                    self._give(slots)
+                    self._slots.give(slots)
             self._run(claimed, slots)
-        if left:
-            self._hand_back(ticket, left)
+        self._hand_back((ticket, each) for each in left)
 
     @property
     def signs(self) -> list[Sign]:
@@ -145,15 +149,18 @@ class Runtime:
         self._runner.stop()
         self._finisher.stop()
         self._lease.stop()
+        self._post.close()
         self._store.close()
 
     def _handle_bounded(self, bound: Bound, ticket: UUID, ids: Sequence[ActionId]) -> None:
         wanted = bound.put(ticket, ids)
         if not wanted:
             return
-        slots = self._take(wanted)
+        slots = self._slots.take(wanted)
         bound.leave(wanted - slots)
-        if slots == 1:
+        if not slots:
+            self._hand_back(bound.rest())
+        elif slots == 1:
             self._run_bounded(bound)
         else:
             wait([self._pool.submit(self._run_bounded, bound) for _ in range(slots)])
@@ -162,16 +169,16 @@ class Runtime:
         """A lane of a bounded queue, in one slot of the process: one effect after another, for as long as any waits."""
         try:
             while (batch := bound.next()) is not None:
-                self._run_next(bound.pace, *batch)
+                self._run_next(bound, *batch)
         except BaseException:
             bound.leave(1)
             raise
         finally:
-            self._give(1)
+            self._slots.give(1)
 
-    def _run_next(self, pace: Pace, ticket: UUID, ids: Sequence[ActionId]) -> None:
+    def _run_next(self, bound: Bound, ticket: UUID, ids: Sequence[ActionId]) -> None:
         if self._draining.is_set():
-            self._hand_back(ticket, ids)
+            self._hand_back([*((ticket, each) for each in ids), *bound.rest()])
             return
         try:
             claimed = self._claim(ticket, ids)
@@ -179,14 +186,15 @@ class Runtime:
             log.warning("nothing could be claimed: %s", error)
             self._draining.wait(UNCLAIMED_PAUSE)
             return
-        self._run_all(deque(claimed), pace)
+        self._run_all(deque(claimed), bound.pace)
 
-    def _hand_back(self, ticket: UUID, ids: Sequence[ActionId]) -> None:
-        moves = [
-            Move(each, ActionStatus.PUBLISHED, ticket, ActionStatus.PENDING) for each in dict.fromkeys(ids)
-        ]
+    def _hand_back(self, waiting: Iterable[tuple[UUID, ActionId]]) -> None:
+        """Ids that are published under their tickets, and that nobody here starts any more."""
+        published, pending = ActionStatus.PUBLISHED, ActionStatus.PENDING
+        moves = [Move(each, published, ticket, pending) for ticket, each in dict.fromkeys(waiting)]
         try:
-            self._store.move(moves)
+            if moves:
+                self._store.move(moves)
         except StoreError as error:
             log.warning("%d actions stay published, for the reconciler: %s", len(moves), error)
 
@@ -210,26 +218,26 @@ class Runtime:
     def _run(self, claimed: Sequence[Claimed], slots: int) -> None:
         """Run them in as many slots as they need: where all of it is done in an instant, one is quicker than handing it around."""
         if not claimed:
-            self._give(slots)
+            self._slots.give(slots)
             return
         behind, done = deque(claimed), threading.Event()
         instant = len(claimed) * self._pace.average <= RELIEF
         lanes = 1 if instant else min(slots, len(claimed))
-        self._give(slots - lanes)
+        self._slots.give(slots - lanes)
         others = [self._pool.submit(self._run_lane, behind) for _ in range(lanes - 1)]
-        if lanes < len(claimed):
-            others.append(self._pool.submit(self._relieve, behind, done))
+        relief = self._pool.submit(self._relieve, behind, done) if lanes < len(claimed) else None
         self._run_lane(behind)
         done.set()
-        wait([other for other in others if not other.cancel()])
+        unneeded = [lane for lane in others if lane.cancel()]  # all was done before a thread came to it
+        self._slots.give(len(unneeded))
+        wait([lane for lane in others if lane not in unneeded])
+        if relief is not None and not relief.cancel():
+            wait([relief])
 
     def _relieve(self, behind: deque[Claimed], done: threading.Event) -> None:
         """One of them is not as quick as they are taken for: what is behind it goes to the slots that are free."""
         while not done.wait(RELIEF) and behind:
-            free = 0
-            while free < len(behind) and self._slots.acquire(blocking=False):
-                free += 1
-            if free:
+            if free := self._slots.more(len(behind)):
                 for _ in range(free - 1):
                     self._pool.submit(self._run_lane, behind)
                 self._run_lane(behind)
@@ -239,7 +247,7 @@ class Runtime:
         try:
             self._run_all(behind, self._pace)
         finally:
-            self._give(1)
+            self._slots.give(1)
 
     def _run_all(self, behind: deque[Claimed], pace: Pace) -> None:
         """Take one after another, as other lanes may do; before that, what the one before has caused."""
@@ -248,13 +256,14 @@ class Runtime:
         while (claimed := following or _first(behind)) is not None:
             began = time.monotonic()
             in_a_row = 0 if following is None else in_a_row + 1
-            self._behind[claimed.id] = behind
+            self._behind[_key(claimed)] = behind
             ahead = self._ahead(claimed, in_a_row)
             try:
                 self._start(claimed)
             finally:
-                self._behind.pop(claimed.id, None)
-            pace.learn(time.monotonic() - began)
+                self._behind.pop(_key(claimed), None)
+            if claimed.outcome is None:
+                pace.learn(time.monotonic() - began)
             following = None if ahead is None else self._following(ahead)
 
     def _ahead(self, claimed: Claimed, in_a_row: int) -> Ahead | None:
@@ -263,21 +272,24 @@ class Runtime:
         if effects is None or not effects.inline or in_a_row == MOST_IN_A_ROW or claimed.outcome is not None:
             return None
         ahead = Ahead(claimed, self._lease.id, uuid4(), hold=partial(self._hold, count=1), drop=self._forget)
-        self._aheads[claimed.id] = ahead
+        self._aheads[_key(claimed)] = ahead
         return ahead
 
     def _following(self, ahead: Ahead) -> Claimed | None:
         """What this slot goes on with. A result that never came, or waits for a lock, keeps nobody waiting."""
-        came = self._aheads.pop(ahead.claimed.id, None) is None
+        came = self._aheads.pop(_key(ahead.claimed), None) is None
         return ahead.wait(AHEAD_PATIENCE) if came else None
 
     def _put(self, result: Result) -> None:
-        ahead = None if result.late or self._draining.is_set() else self._aheads.pop(result.claimed.id, None)
+        takes = not (result.late or self._draining.is_set())
+        ahead = self._aheads.pop(_key(result.claimed), None) if takes else None
         self._finisher.put(result if ahead is None else replace(result, ahead=ahead))
 
     def _pass_on(self, hanging: Claimed) -> None:
-        """What was claimed ahead, behind an effect that hangs, is for others: it was not started."""
-        behind = self._behind.get(hanging.id)
+        """What was claimed ahead, behind an effect that hangs, is for others: it was not started. So is what its failure causes."""
+        if ahead := self._aheads.pop(_key(hanging), None):
+            ahead.settle(None)
+        behind = self._behind.get(_key(hanging))
         with suppress(IndexError):  # its thread may take them, too
             while behind is not None:
                 claimed = behind.popleft()
@@ -292,8 +304,8 @@ class Runtime:
             if claimed.outcome is None:
                 self._runner.run(claimed)
                 return
-            from_json(claimed.outcome)  # what nobody here can read goes back, for somebody who can
-            self._finisher.put(Result(claimed, Completed()))  # whoever it is for, that is who must be known
+            letter = from_json(claimed.outcome)  # what nobody here can read goes back, for somebody who can
+            self._finisher.put(Result(claimed, self._post.deliver(claimed, letter)))
         except FsmError as error:  # nobody here knows its machine, version or action, or has the key
             self._release(claimed, error)
         except (
@@ -309,17 +321,6 @@ class Runtime:
             )
         else:
             log.error("untracked action %s was lost: %s", claimed.id, error)
-
-    def _take(self, wanted: int) -> int:
-        self._slots.acquire()
-        taken = 1
-        while taken < wanted and self._slots.acquire(blocking=False):
-            taken += 1
-        return taken
-
-    def _give(self, slots: int) -> None:
-        for _ in range(slots):
-            self._slots.release()
 
     def _ended(self, result: Result) -> None:
         # A late result is the second of its attempt: the first one has let go of the claim, which neighbours may share.
@@ -346,22 +347,13 @@ class Runtime:
 
     def _end(self) -> None:
         try:
-            self._runner.wait()
-            self._finisher.flush(timeout=10)
+            for bound in self._bounds.values():
+                self._hand_back(bound.rest())
+            self._slots.wait(lost=self._runner.hanging)
+            self._finisher.stop()
             self._lease.stop()
         finally:
             os._exit(os.EX_SOFTWARE)
-
-    def _schedules(self, settings: Settings, registry: Registry) -> None:
-        engine = own_engine(settings.database_url, pool_size=1)
-        try:
-            known = registry.machines()
-            ensure(
-                PostgresStore(engine, machines=known, schema=settings.schema, cipher=settings.cipher),
-                registry,
-            )
-        finally:
-            engine.dispose()
 
     def _census(self, store: PostgresOutbox, worker: UUID) -> None:
         """Hand back what the database believes we run and nobody here does: its claim's answer was lost on the way.
@@ -376,9 +368,12 @@ class Runtime:
             for action, token in rows
             if token not in self._claims
         ]
-        if strays:
-            log.warning("%d claimed actions never reached this process; they go back", len(strays))
-            store.move(strays)
+        if strays and (back := store.move(strays)):  # the others have ended since we looked
+            log.warning("%d claimed actions never reached this process; they went back", len(back))
+
+
+def _key(claimed: Claimed) -> Key:
+    return claimed.id, claimed.token
 
 
 def _first(behind: deque[Claimed]) -> Claimed | None:

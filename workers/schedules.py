@@ -7,12 +7,25 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fsm_core.cron import Cron, Reschedule
+from fsm_core.postgres import PostgresStore
+from fsm_core.postgres.engine import own_engine
 
 if TYPE_CHECKING:
-    from fsm_core.postgres import PostgresStore
     from fsm_core.registry import Registry
+    from workers.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+def see_to(settings: Settings, registry: Registry) -> None:
+    """`ensure`, by a connection of its own. Raises StoreError."""
+    engine = own_engine(settings.database_url, pool_size=1)
+    try:
+        machines = registry.machines()
+        store = PostgresStore(engine, machines=machines, schema=settings.schema, cipher=settings.cipher)
+        ensure(store, registry)
+    finally:
+        engine.dispose()
 
 
 def ensure(store: PostgresStore, registry: Registry) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from psycopg import sql
-from sqlalchemy import Engine, create_engine, event
+from typing import TYPE_CHECKING, TypeVar
 
 from fsm_core.delivery.ports import Admitted, Claimed, Cursor, Move, Overdue, Published, Queue, Share
 from fsm_core.delivery.retention import Pruned
@@ -24,17 +20,15 @@ from fsm_core.postgres.flows.alone import alone
 from fsm_core.postgres.flows.operate import cancel_machine
 from fsm_core.postgres.low_water import ALL, LowWater
 from fsm_core.postgres.own import Own
-from fsm_core.postgres.patience import PatientConnection
 from fsm_core.postgres.statements import family, limits, machines, outbox, relay, upcast
-from fsm_core.postgres.urls import engine_url, shown
+from fsm_core.postgres.urls import shown
 from fsm_core.types import ActionId, ActionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    import psycopg
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy import Engine
 
     from fsm_core.births import Address
     from fsm_core.delivery.ports import Deciding
@@ -44,14 +38,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KEEPALIVES = {
-    "connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 15000,
-}  # fmt: skip
-"""A database that has vanished without a word is noticed in seconds; TCP alone would wait for a quarter of an hour."""
-
-PATIENCE = 30.0
-"""Seconds. No statement of a relay or worker lasts nearly as long; their locks are waited for 10 s at most."""
-
 CHILDREN_A_PASS = 100
 """How many children one look at a machine's children cancels."""
 
@@ -60,62 +46,6 @@ LOOK = "1s"
 
 LOCK_WAIT = "200ms"
 """Far below deadlock_timeout (1 s): if our order of locks meets the application's, it is the worker that yields."""
-
-REPLAN_FIRST, REPLAN_LAST = 1.0, 600.0
-"""Seconds for which a connection keeps its plans: twice as long each time, as a table grows ever more slowly."""
-
-
-def own_engine(
-    database_url: str, *, pool_size: int = 4, patience: float = PATIENCE, durable: bool = True
-) -> Engine:
-    """An engine for relay and worker processes. Not for an application: it turns custom plans off.
-
-    patience: after how many seconds of silence in mid-statement the server is given up.
-    durable: whether a commit waits for the disk. A relay's need not: what a crash of the server takes back it does again, and the
-    messages that it sent are void by their tickets. A claim's must: an effect would have run that no attempt explains.
-    """
-    engine = create_engine(
-        engine_url(database_url),
-        pool_size=pool_size,
-        max_overflow=2,
-        pool_pre_ping=False,
-        connect_args=KEEPALIVES,
-    )
-
-    @event.listens_for(engine, "do_connect")
-    def _connect(
-        _dialect: object, _record: object, args: list[Any], given: dict[str, Any]
-    ) -> PatientConnection:
-        connection = PatientConnection.connect(*args, **given)
-        connection.patience = patience
-        return connection
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: psycopg.Connection[Any], _record: object) -> None:
-        # The array statements would be planned anew at each execution: 1,200 against 600 us.
-        connection.execute("SET plan_cache_mode = force_generic_plan")
-        # Rows are addressed by key here, a few at a time. A plan that was made while a table was small, or never analyzed, would
-        # read the whole of it for a hash join, and is kept: a claim of one row among 6,000 took 1.6 ms instead of 0.1.
-        for never in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
-            connection.execute(sql.SQL("SET {} = off").format(sql.Identifier(never)))
-        connection.execute("SET idle_in_transaction_session_timeout = '60s'")
-        if not durable:
-            connection.execute("SET synchronous_commit = off")
-        # Limits are counted in a snapshot that is newer than their lock: never in one of the whole transaction.
-        connection.execute("SET default_transaction_isolation = 'read committed'")
-        connection.commit()
-
-    @event.listens_for(engine, "checkout")
-    def _replan(connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
-        # A plan is kept until somebody analyzes the table. One of a table that was known to be empty reads all of it, whatever comes.
-        due, span = record.info.setdefault("replan", (time.monotonic() + REPLAN_FIRST, REPLAN_FIRST))
-        if time.monotonic() >= due:
-            connection.execute("DISCARD PLANS")
-            connection.commit()
-            span = min(span * 2, REPLAN_LAST)
-            record.info["replan"] = (time.monotonic() + span, span)
-
-    return engine
 
 
 class PostgresOutbox:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from fsm_core.errors import DatabaseUnavailable
 from fsm_core.postgres.failures import from_sqlalchemy
+from fsm_core.postgres.pooler import settled, settled_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -42,6 +42,7 @@ class Own:
             was = driver.autocommit
             try:
                 driver.autocommit = True
+                settled(driver, pooled.info)
                 yield driver
             finally:
                 self._give_back(pooled, driver, autocommit=was)
@@ -88,12 +89,15 @@ class AsyncOwn:
         """As `Own.connected`."""
         with from_sqlalchemy(doing, self._engine.url):
             async with self._autocommit.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
+                pooled = await connection.get_raw_connection()
+                driver = pooled.driver_connection
                 assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - the stores check their engine
+                # Whatever the server's default is; the engine puts it back with the autocommit.
+                await driver.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
                 try:
+                    await settled_async(driver, pooled.info)
                     yield driver
-                except (DatabaseUnavailable, psycopg.OperationalError):
+                finally:
                     if driver.closed:
                         await connection.invalidate()
-                        await self._engine.dispose()
-                    raise
+                        await self._engine.dispose()  # as `Own._give_back`

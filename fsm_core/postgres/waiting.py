@@ -70,7 +70,6 @@ class Watch:
         self._waiters = waiters
         self._backend = backend
         self._word = uuid.uuid4().hex
-        self._direct = False
         self._listens = False
         self._announced = False
         self._quiet = False
@@ -84,11 +83,13 @@ class Watch:
 
     async def opened(self) -> None:
         """Listen, and send the word that has to come back: only then is it slept on."""
+        # A pooler passes on what comes while it holds the server's connection for us, so the echo alone proves nothing; and what is
+        # set there (a lock_timeout of a moment) stays with whoever has that connection next.
+        if await Ask(sql.BACKEND, {}, lambda rows: rows[0][0]) != self._backend:
+            return
         await Ask(sql.LISTEN, {}, len)
         await Ask(sql.GRACE_TIMEOUT, {"wait": GRACE}, len)
-        backend = await Ask(sql.ECHO, {"word": self._word}, lambda rows: rows[0][0])
-        # A pooler passes on what comes while it holds the server's connection for us, so the echo alone proves nothing.
-        self._direct = backend == self._backend
+        await Ask(sql.ECHO, {"word": self._word}, len)
 
     async def round(self) -> float | None:
         """Take and drop locks, look, wake whose machine has ended. Returns how long to sleep; None: nobody waits any more."""
@@ -115,7 +116,7 @@ class Watch:
     def slept(self, heard: Iterable[str], *, nudged: bool) -> None:
         """Note why the sleep ended: what was notified; nudged: somebody new waits."""
         told = set(heard)
-        if self._direct and self._word in told:
+        if self._word in told:
             self._listens = True
         if nudged:
             self._floor = FLOOR_FIRST

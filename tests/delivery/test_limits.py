@@ -1,13 +1,9 @@
 """Limits under races, floods and kills on a real database: counted in rows, never in time."""
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from threading import Barrier
-from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -15,20 +11,20 @@ from psycopg import sql
 from sqlalchemy import Engine, text
 
 from fsm_core import ActionStatus
-from fsm_core.delivery.ports import Cursor, Queue
+from fsm_core.delivery.ports import Cursor
 from fsm_core.delivery.reconcile import reconcile
-from fsm_core.delivery.relay import Relay
 from fsm_core.postgres import PostgresStore
-from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.statements import relay as statements
-from fsm_core.types import ActionId
+from tests.delivery import passes
 from tests.delivery.calls import Make, calls
+from tests.delivery.passes import HOUR, LEASE, active, ask, claim, relays, tick
 from tests.delivery.test_many_timers import descents, nodes, plan_of, rows_read, scans
 from tests.delivery.test_relay import FakeBroker
 from tests.store.world import plain
 
-LEASE = timedelta(seconds=15)
-HOUR = timedelta(hours=1)
+store = passes.store
+
 MANY = 50_000
 
 # Copies of the one blocked call; each in a machine of its own, which nobody asks for here.
@@ -38,43 +34,6 @@ INSERT INTO fsm.actions (machine_id, seq, idx, name, version, payload, tracked, 
 SELECT gen_random_uuid(), seq, idx, name, version, payload, tracked, status, queue, priority, lane, limit_name, limit_key,
        created_at + n * interval '1 us', run_at + n * interval '1 us'
   FROM (SELECT * FROM fsm.actions WHERE status = 'blocked' ORDER BY machine_id, seq, idx LIMIT 1) one, generate_series(1, :rows) n"""
-
-
-@pytest.fixture
-def store(engine: Engine) -> PostgresStore:
-    store = PostgresStore(engine, machines=[calls])
-    store.start(calls, "m")
-    return store
-
-
-def ask(engine: Engine, query: str, **given: object) -> Any:
-    with engine.connect() as connection:
-        return connection.execute(text(query), given).all()
-
-
-def active(engine: Engine, key: str = "a") -> int:
-    query = "SELECT count(*) FROM fsm.actions WHERE limit_key = :key AND status IN ('pending', 'published', 'running')"
-    return int(ask(engine, query, key=key)[0][0])
-
-
-def tick(engine: Engine, *, queues: dict[str, Queue] | None = None) -> FakeBroker:
-    broker = FakeBroker()
-    Relay(PostgresOutbox(engine), broker, uuid4).tick(queues or {"default": Queue(100, None)}, admit=True)
-    return broker
-
-
-def claim(engine: Engine, broker: FakeBroker) -> list[ActionId]:
-    """A worker that no row knows starts whatever was sent."""
-    outbox = PostgresOutbox(engine)
-    return [c.id for m in broker.sent for c in outbox.claim(uuid4(), m.ids, m.ticket, uuid4())]
-
-
-@contextmanager
-def relays(database_url: str, how_many: int) -> Iterator[list[PostgresOutbox]]:
-    made = [PostgresOutbox(own_engine(database_url)) for _ in range(how_many)]
-    yield made
-    for each in made:
-        each.close()
 
 
 def test_relays_at_once_admit_no_more_than_the_limit(
@@ -335,107 +294,3 @@ def test_what_ends_under_a_limit_rings_for_those_behind_it(
         assert len(list(sleeper.notifies(timeout=5, stop_after=1))) == 1
         store.limit("api", max_running=2)
         assert len(list(sleeper.notifies(timeout=5, stop_after=1))) == 1
-
-
-# Limits of whole queues
-
-
-def limited(slots: int = 100) -> dict[str, Queue]:
-    return {"default": Queue(slots, None, limited=True)}
-
-
-def out(engine: Engine) -> int:
-    return int(ask(engine, "SELECT count(*) FROM fsm.actions WHERE status IN ('published', 'running')")[0][0])
-
-
-def test_a_queues_limit_holds_for_what_is_published_and_running(engine: Engine, store: PostgresStore) -> None:
-    """Its actions are not blocked at commit; no more of them leave than the limit has room for. A retry is one more start."""
-    store.limit("queue:default", max_running=3)
-    store.advance(calls, "m", Make(10, limit=None))
-    assert {each.status for each in store.actions()} == {ActionStatus.PENDING}
-
-    broker = tick(engine, queues=limited())
-    assert len(broker.ids) == 3
-    done = Relay(PostgresOutbox(engine), FakeBroker(), uuid4).tick(limited(), admit=True)
-    assert (done.published, done.full) == (0, True)
-    running = claim(engine, broker)
-    assert tick(engine, queues=limited()).ids == []
-    store.cancel_action(running[0])
-    assert len(tick(engine, queues=limited()).ids) == 1
-    assert out(engine) == 3
-
-
-def test_the_relay_knows_which_queues_have_a_limit(engine: Engine, store: PostgresStore) -> None:
-    """It asks once a second; a queue of another name is not meant."""
-    outbox = PostgresOutbox(engine)
-    outbox.register(
-        uuid4(), kind="node", host="h", pid=1, queues={"default": 4, "other": 1}, known={}, lease=LEASE
-    )
-    store.limit("queue:default", max_running=3)
-    store.limit("other", max_running=3)
-
-    assert {name: queue.limited for name, queue in outbox.queues().items()} == {
-        "default": True,
-        "other": False,
-    }
-
-
-def test_relays_at_once_publish_no_more_than_a_queues_limit(
-    engine: Engine, store: PostgresStore, database_url: str
-) -> None:
-    """The limit's row is the lock: what is counted behind it is exact, however many are at it."""
-    store.limit("queue:default", max_running=3, rate=20, per=HOUR)
-    store.advance(calls, "m", Make(60, limit=None))
-    seen: list[int] = []
-
-    def run(outbox: PostgresOutbox) -> int:
-        total = 0
-        for _ in range(40):
-            start.wait(30)
-            total += len(outbox.publish_limited("default", 50, uuid4()).rows)
-            start.wait(30)
-            if outbox is every[0]:
-                seen.append(out(engine))
-                for each in store.actions(status="published", limit=2):
-                    store.cancel_action(each.id)
-            start.wait(30)
-        return total
-
-    start = Barrier(4)
-    with relays(database_url, 4) as every, ThreadPoolExecutor(4) as pool:
-        published = sum(pool.map(run, every))
-
-    assert max(seen) == 3
-    assert published == 20
-
-
-def test_a_queue_without_a_token_is_closed_until_the_next_one(engine: Engine, store: PostgresStore) -> None:
-    """The tick says when, and that its due rows are no reason to look before; without a limit's row nothing leaves."""
-    store.limit("queue:default", rate=10, per=HOUR, burst=2)
-    store.advance(calls, "m", Make(5, limit=None))
-    step = Relay(PostgresOutbox(engine), FakeBroker(), uuid4)
-
-    assert step.tick(limited(), admit=True).published == 2
-    second = step.tick(limited(), admit=True)
-    assert (second.published, second.idle, second.closed) == (0, True, {"default"})
-    assert second.wake is not None
-    assert timedelta(seconds=300) < second.wake <= timedelta(seconds=361)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE fsm.buckets SET refilled_at = refilled_at - interval '370 s'"))
-    assert step.tick(limited(), admit=True).published == 1
-
-    store.remove_limit("queue:default")
-    assert step.tick(limited(), admit=True).full
-
-
-def test_a_publish_that_fails_gives_the_place_back(engine: Engine, store: PostgresStore) -> None:
-    """The row goes back to pending, and with it its place; only its token is gone."""
-    store.limit("queue:default", max_running=1)
-    store.advance(calls, "m", Make(2, limit=None))
-    broker = FakeBroker()
-    broker.down = True
-    step = Relay(PostgresOutbox(engine), broker, uuid4)
-    assert step.tick(limited(), admit=True).broker_down is not None
-
-    broker.down = False
-    assert step.tick(limited(), admit=True).published == 1

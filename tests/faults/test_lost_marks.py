@@ -12,8 +12,9 @@ from chaos.servers import Postgres
 from fsm_core import ActionStatus
 from fsm_core.delivery.ports import Claimed
 from fsm_core.postgres import PostgresStore
+from fsm_core.postgres.engine import own_engine
 from fsm_core.postgres.migrate import upgrade
-from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.types import ActionId
 from tests.workers.jobs import Do, jobs
 from workers.app import configured

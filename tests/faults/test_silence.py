@@ -5,7 +5,8 @@ from sqlalchemy import text
 
 from chaos.proxy import Proxy, Way
 from fsm_core.errors import DatabaseUnavailable
-from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from fsm_core.postgres.engine import own_engine
+from fsm_core.postgres.outbox import PostgresOutbox
 
 
 @pytest.mark.timeout(30)

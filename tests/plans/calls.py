@@ -14,6 +14,7 @@ from fsm_core.delivery.finish import finish, finish_alone
 from fsm_core.delivery.outcome import Completed, Result
 from fsm_core.delivery.ports import Claimed, Cursor, Move, Overdue
 from fsm_core.delivery.retention import Retention
+from fsm_core.payload import Limits
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.ask import Ask
 from fsm_core.postgres.flows import prune as pruning
@@ -114,6 +115,9 @@ class Calls:
         store.signal(parcel, self.name("early"), Moved())
         store.start(parcel, self.name("early"))
         store.signal_or_start(parcel, self.name("other"), Moved())
+        capped = PostgresStore(self.application, limits=Limits(events=100, open=100))
+        capped.advance(parcel, one, Moved(), dedup_key="evt-capped")
+        capped.advance_many(parcel, [(key, Moved()) for key in self._take(MANY)])
         seen = store.get(parcel, one)
         self._ask(machines.SOUGHT, {"id": seen.id, "from": seen.seq, "call_id": uuid4()})
         self._ask(waiting.ENDED, {"ids": [seen.id]})

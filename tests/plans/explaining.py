@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy import Engine, create_engine, event
 
 from fsm_core.postgres.ask import Ask
-from fsm_core.postgres.outbox import own_engine
+from fsm_core.postgres.engine import own_engine
 from fsm_core.postgres.statements import Plain, Statement
 from tests.plans.filling import TABLES
 

@@ -23,8 +23,9 @@ count: it is right. These read more than their answer, and may:
 
 {exempt}
 
-After `pg_restore` or `pg_upgrade` (before 18) there are no statistics: run `ANALYZE`. Until then the statements of requests, relays and
-workers keep their plans; `fsm fsck`, `upcast` and `prune --live`, which name hundreds of machines at once, read whole tables.
+After `pg_restore` or `pg_upgrade` (before 18) there are no statistics: run `ANALYZE`, for the sake of what else the database does. These
+statements keep their plans without: relays and workers go by keys whatever the planner expects, and so do `fsm fsck`, `upcast` and `prune`,
+which name hundreds of machines at once.
 
 ## Statements
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from fsm_core.postgres import outbox
+from fsm_core.postgres import engine as engines
 from fsm_core.postgres.ask import Ask
 from fsm_core.postgres.migrate import upgrade
 from fsm_core.postgres.statements import Statement, relay
@@ -16,7 +16,7 @@ from tests.conftest import administer, at_database, passing_database
 from tests.plans.calls import EVERYTHING, Calls
 from tests.plans.explaining import Recorder
 from tests.plans.filling import SMALL, analyze, bear, fill, pile_up, prepare, record
-from tests.plans.rules import BY_STATISTICS, broken, hot_statements
+from tests.plans.rules import broken, hot_statements
 from tests.store.world import plain
 from workers.dev.servers import Servers
 
@@ -73,12 +73,8 @@ def test_no_statement_reads_more_than_its_batch(
         for name in EVERYTHING:
             getattr(calls, name)()
 
-    assert sorted(set(broken(recorder.seen, BY_STATISTICS if blind(situation, own) else ()))) == []
+    assert sorted(set(broken(recorder.seen))) == []
     assert hot_statements() - {each.statement.name for each in recorder.seen} == set()
-
-
-def blind(situation: str, own: bool) -> bool:
-    return situation == "never analyzed" and not own
 
 
 @pytest.mark.parametrize("born", [False, True], ids=["nothing is there", "machines are there"])
@@ -86,7 +82,7 @@ def test_a_plan_of_the_first_day_does_no_harm(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, born: bool
 ) -> None:
     """A relay and a worker plan each statement once, on tables known to be empty; in time they plan anew as those grow, unasked."""
-    monkeypatch.setattr(outbox, "REPLAN_FIRST", 0.0)
+    monkeypatch.setattr(engines, "REPLAN_FIRST", 0.0)
     for url in passing_database(servers, "CREATE DATABASE {}"):
         upgrade(url)
         recorder = Recorder(url)

@@ -11,7 +11,8 @@ from fsm_core import ActionStatus, Snapshot
 from fsm_core.delivery.retention import KEEP_ALL, Retention
 from fsm_core.errors import DatabaseError
 from fsm_core.postgres import PostgresStore
-from fsm_core.postgres.outbox import PostgresOutbox, own_engine
+from fsm_core.postgres.engine import own_engine
+from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.roles import Role
 from tests.security.conftest import Logins, plain
 from tests.security.voyage import Dock, Home, Sail, boat, voyage

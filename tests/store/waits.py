@@ -34,3 +34,11 @@ def waiting(world: World, machine: Any, key: Any) -> Future[Any]:
     future = in_background(world, machine, key)
     eventually(lambda: waits_for(world, found), what="somebody waits")
     return future
+
+
+def listeners(world: PostgresWorld) -> int:
+    """Connections that listen for ends."""
+    asked = r"""
+        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+           AND query ~ '^\s*(LISTEN|SELECT (u.id FROM unnest|u.place FROM unnest|pg_advisory_unlock_shared|pg_backend_pid|pg_notify))'"""
+    return int(world.sql(asked)[0][0])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsm_core.postgres.ask import run
+from fsm_core.postgres.engine import own_engine
 from fsm_core.postgres.flows import doctor as flows
-from fsm_core.postgres.outbox import own_engine
 from fsm_core.postgres.own import Own
 from workers.doctor.examine import LOOK
 

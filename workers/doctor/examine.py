@@ -11,9 +11,9 @@ from alembic.script import ScriptDirectory
 
 from fsm_core.errors import BrokerUnavailable, DatabaseUnavailable, SchemaError, StoreError
 from fsm_core.postgres.ask import run
+from fsm_core.postgres.engine import own_engine
 from fsm_core.postgres.flows import doctor as flows
 from fsm_core.postgres.migrate import location
-from fsm_core.postgres.outbox import own_engine
 from fsm_core.postgres.own import Own
 from workers.doctor import broker, delivery, server
 from workers.doctor.findings import Finding, error, fine, warning

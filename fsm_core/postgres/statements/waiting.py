@@ -5,10 +5,13 @@ Proof that no end is missed: docs/protocol.md, section 8. No lock on a row.
 
 from fsm_core.postgres.statements import Statement
 
+# Is the backend the one that the connection logged in to? Behind a pooler it is not: there nothing is set, locked or listened to.
+BACKEND = Statement("backend", "SELECT pg_backend_pid()")
+
 LISTEN = Statement("listen", "LISTEN {ended_name}")
 
-# Does a notification reach this connection, and is its backend the one that it logged in to? Behind a pooler it is not.
-ECHO = Statement("echo", "SELECT pg_backend_pid(), pg_notify({ended}, %(word)s)")
+# Does a notification reach this connection?
+ECHO = Statement("echo", "SELECT pg_notify({ended}, %(word)s)")
 
 # From now on, who ends a machine finds that somebody listens. Refused for a moment where somebody tests that.
 ANNOUNCE = Statement("announce", "SELECT pg_try_advisory_lock_shared({anybody})")
