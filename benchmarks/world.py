@@ -17,8 +17,8 @@ from sqlalchemy.engine import make_url
 from benchmarks.frame import Options
 from benchmarks.rivals import Rival
 from benchmarks.running import Running
-from workers.dev import postgres as wheel
 from workers.dev.directory import private_directory
+from workers.dev.postgres import postgres
 from workers.dev.supervise import Supervisor
 from workers.dev.valkey import valkey
 
@@ -103,8 +103,7 @@ def world(options: Options) -> Generator[World]:
             directory = stack.enter_context(private_directory())
             broker_url = broker_url or stack.enter_context(valkey(directory))
             if not database_url:
-                wheel._SETTINGS.update(SETTINGS)  # noqa: SLF001 - there is no other way in
-                database_url = stack.enter_context(wheel.postgres(directory))
+                database_url = stack.enter_context(postgres(directory, SETTINGS))
         yield stack.enter_context(world_on(database_url, broker_url))
 
 

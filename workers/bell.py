@@ -67,15 +67,15 @@ class Bell:
         """Sleep until a writer rings, at most `most()` seconds. Returns whether the sleep was safe.
 
         False: the bell was not to be had, because writers are in flight (poll again soon), or listening does not work.
-        has_work: asked once more under the bell; True ends the sleep before it begins. Raises StoreError, and what has_work raises:
-        then the bell is still held, until it is closed.
+        has_work: does what there is; asked once more under the bell, and again when it rings. True ends the sleep before it begins. Raises
+        StoreError, and what has_work raises: then the bell is still held, until it is closed.
         """
         try:
             if not self.listens:
                 return False
             if self._ask(relay.TAKE_BELL):
-                if not has_work():
-                    self._wait(most())
+                if not has_work() and self._wait(most()):
+                    has_work()  # at once: the bell can be dropped afterwards
                 self._ask(relay.DROP_BELL)
                 return True
             if self._ask(relay.PEER_ON_DUTY):
@@ -85,9 +85,9 @@ class Bell:
             raise typed(error) from error
         return False
 
-    def _wait(self, seconds: float) -> None:
-        for _ in self._connection.notifies(timeout=max(seconds, 0), stop_after=1):
-            pass
+    def _wait(self, seconds: float) -> bool:
+        """Whether it rang."""
+        return any(True for _ in self._connection.notifies(timeout=max(seconds, 0), stop_after=1))
 
     def _ask(self, statement: Statement) -> bool:
         row = self._connection.execute(statement.on(self._schema).encode()).fetchone()

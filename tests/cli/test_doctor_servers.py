@@ -15,8 +15,8 @@ from tests.cli.patient import Patient, patient
 from tests.cli.support import Fsm
 from tests.store.world import plain
 from tests.waiting import eventually
-from workers.dev import postgres as wheel
 from workers.dev.directory import private_directory
+from workers.dev.postgres import postgres
 
 __all__ = ["patient"]  # the fixture
 
@@ -90,9 +90,9 @@ def test_a_prepared_transaction_that_nobody_ends_is_named(
     fsm: Fsm, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a server of its own: those of the tests allow none."""
-    monkeypatch.setitem(wheel._SETTINGS, "max_prepared_transactions", "1")
     monkeypatch.setenv("BROKER_URL", broker_url)
-    with private_directory() as directory, wheel.postgres(directory) as url:
+    settings = {"max_prepared_transactions": "1"}
+    with private_directory() as directory, postgres(directory, settings) as url:
         monkeypatch.setenv("DATABASE_URL", url)
         with psycopg.connect(plain(url)) as connection:
             connection.execute("CREATE TABLE batch ()")

@@ -32,8 +32,8 @@ _SETTINGS = {
 
 
 @contextlib.contextmanager
-def postgres(directory: Path) -> Generator[str]:
-    """Runs a PostgreSQL in `directory`.
+def postgres(directory: Path, settings: Mapping[str, str] | None = None) -> Generator[str]:
+    """Runs a PostgreSQL in `directory`, with these settings beside its own.
 
     Yields:
         Its URL, as SQLAlchemy spells it.
@@ -41,28 +41,60 @@ def postgres(directory: Path) -> Generator[str]:
     Raises:
         DevServersError: The wheel is missing, or the server does not start.
     """
-    user = _UNPRIVILEGED if os.geteuid() == 0 else None
-    data, socket, logs = (directory / name for name in ("data", "socket", "postgres"))
-    for path in (data, socket, logs):
-        path.mkdir(mode=0o700)
-        if user is not None:
-            owner = pwd.getpwnam(user)
-            os.chown(path, owner.pw_uid, owner.pw_gid)
-    programs = _programs(directory, user)
-    _initialise(programs, data, logs / "initdb.log", user)
-    server = ServerProcess(
-        "PostgreSQL",
-        _command(programs, data, socket),
-        log=logs / "postgres.log",
-        stop_signal=signal.SIGQUIT,  # at once: what it would write to disk is about to be deleted
-        user=user,
-        env=_environment(),
-    )
+    cluster = Cluster(directory, settings)
+    server = cluster.start()
     try:
-        server.wait_until(lambda: _answers(socket), _START_TIMEOUT)
-        yield f"postgresql+psycopg://postgres@/postgres?host={socket}"
+        cluster.wait_for(server)
+        yield cluster.url()
     finally:
         server.stop()
+
+
+class Cluster:
+    """An initialised cluster, which can be started, and started again, at the same address.
+
+    Args:
+        directory: The private directory in which it makes its own.
+        settings: Of the server; they go before those that it has anyway.
+
+    Raises:
+        DevServersError: The wheel is missing, or the cluster cannot be made.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
+        self._data, self.socket, self._logs = (directory / name for name in ("data", "socket", "postgres"))
+        for path in (self._data, self.socket, self._logs):
+            path.mkdir(mode=0o700)
+            if self._user is not None:
+                owner = pwd.getpwnam(self._user)
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        self._programs = _programs(directory, self._user)
+        _initialise(self._programs, self._data, self._logs / "initdb.log", self._user)
+
+    def url(self, database: str = "postgres") -> str:
+        """The address of one of its databases, as SQLAlchemy spells it."""
+        return f"postgresql+psycopg://postgres@/{database}?host={self.socket}"
+
+    def start(self) -> ServerProcess:
+        """Starts the server. It dies with the calling thread; stopped, it stops at once and writes nothing on the way."""
+        return ServerProcess(
+            "PostgreSQL",
+            _command(self._programs, self._data, self.socket, self._settings),
+            log=self._logs / "postgres.log",
+            stop_signal=signal.SIGQUIT,
+            user=self._user,
+            env=_environment(),
+        )
+
+    def wait_for(self, server: ServerProcess) -> None:
+        """Waits until it answers.
+
+        Raises:
+            DevServersError: The server ended, or was not ready in time.
+        """
+        server.wait_until(lambda: _answers(self.socket), _START_TIMEOUT)
 
 
 def _installation() -> Path:
@@ -122,9 +154,9 @@ def _initialise(programs: Path, data: Path, log: Path, user: str | None) -> None
         initdb.stop()
 
 
-def _command(programs: Path, data: Path, socket: Path) -> list[str]:
-    settings = {**_SETTINGS, "unix_socket_directories": str(socket)}
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+def _command(programs: Path, data: Path, socket: Path, settings: Mapping[str, str]) -> list[str]:
+    given = {**settings, "unix_socket_directories": str(socket)}
+    options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
     return [str(programs / "postgres"), "-D", str(data), *options]
 
 

@@ -29,32 +29,53 @@ def valkey(directory: Path) -> Generator[str]:
     """
     home = directory / "valkey"
     home.mkdir(mode=0o700)
-    server, port = _start(home)
+    server, port = start(home)
     try:
         yield f"redis://{_HOST}:{port}/0"
     finally:
         server.stop()
 
 
-def _start(home: Path) -> tuple[ServerProcess, int]:
-    """Starts it on a free port; on another one if that was taken in the meantime."""
+def start(home: Path) -> tuple[ServerProcess, int]:
+    """Starts it on a free port; on another one if that was taken in the meantime.
+
+    Args:
+        home: A directory of its own.
+
+    Returns:
+        The server, which answers, and its port.
+
+    Raises:
+        DevServersError: The wheel is missing, or the server does not start.
+    """
     for attempt in range(1, _ATTEMPTS + 1):
         port = _free_port()
-        server = ServerProcess(
-            "Valkey",
-            _command(home, port),
-            log=home / f"valkey-{attempt}.log",
-            stop_signal=signal.SIGKILL,  # it keeps nothing that is worth an orderly end
-        )
         try:
-            server.wait_until(lambda port=port, server=server: _is_ours(port, server.pid), _START_TIMEOUT)  # type: ignore[misc]
-        except BaseException as error:
-            server.stop()
-            if attempt < _ATTEMPTS and isinstance(error, DevServersError) and "in use" in str(error):
-                continue
-            raise
-        return server, port
+            return start_at(home, port, log=home / f"valkey-{attempt}.log"), port
+        except DevServersError as error:
+            if attempt == _ATTEMPTS or "in use" not in str(error):
+                raise
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+
+def start_at(home: Path, port: int, log: Path) -> ServerProcess:
+    """Starts it on that port and waits until it answers; dies with the calling thread.
+
+    Raises:
+        DevServersError: The wheel is missing, or the server does not start.
+    """
+    server = ServerProcess(
+        "Valkey",
+        _command(home, port),
+        log=log,
+        stop_signal=signal.SIGKILL,  # it keeps nothing that is worth an orderly end
+    )
+    try:
+        server.wait_until(lambda: _is_ours(port, server.pid), _START_TIMEOUT)
+    except BaseException:
+        server.stop()
+        raise
+    return server
 
 
 def _free_port() -> int:
