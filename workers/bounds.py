@@ -56,6 +56,13 @@ class Bound:
                 del self._waiting[of]
             return ticket, [of[1] for of in alike]
 
+    def rest(self) -> list[tuple[UUID, ActionId]]:
+        """Take all that waits: nobody here starts it any more."""
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            return waiting
+
     def leave(self, lanes: int) -> None:
         """Give back lanes that were not run; somebody else's go on with what waits."""
         with self._lock:

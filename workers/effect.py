@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fsm_core.delivery.attempt import Overdue, Pulse, attempted, present, within
 from fsm_core.delivery.outcome import Outcome, Result, describe, raised, timed_out
 from fsm_core.effects import Attempt, Effect
-from fsm_core.errors import FsmError, InDoubt, UnknownMachine, UnknownType
+from fsm_core.errors import InDoubt, UnknownMachine, UnknownType
 from workers.resources import Loop, Resources
 
 if TYPE_CHECKING:
@@ -87,12 +87,17 @@ class Here:
         deadline = datetime.now(UTC) + job.effect.timeout
 
         def call(each: Effect) -> object:
-            # Resources that cannot be entered settle no doubt: within the call, they are the probe's or the effect's trouble.
-            attempt = Attempt(
-                claimed.id, claimed.attempt, deadline, self._resources.of(job.effects), claimed.machine, claimed.key, beat
-            )  # fmt: skip
-            given = (job.action, attempt) if each.takes_attempt else (job.action,)
-            return self._called(each, given, pulse, on_task)
+            try:
+                # Resources that cannot be entered settle no doubt: within the call, they are the probe's or the effect's trouble.
+                attempt = Attempt(
+                    claimed.id, claimed.attempt, deadline, self._resources.of(job.effects), claimed.machine, claimed.key, beat
+                )  # fmt: skip
+                given = (job.action, attempt) if each.takes_attempt else (job.action,)
+                return self._called(each, given, pulse, on_task)
+            except Exception:
+                raise
+            except BaseException as error:
+                raise Exited(describe(error)) from error
 
         try:
             return attempted(job.machine, job.effects, job.effect, claimed, call)
@@ -117,16 +122,11 @@ class Here:
         pulse: Pulse,
         on_task: Callable[[Callable[[], object]], None],
     ) -> object:
-        try:
-            if not effect.is_async:
-                return effect.function(*given)
-            task = self._loop.submit(_contained(within(effect.function(*given), pulse)))
-            on_task(task.cancel)
-            return task.result()
-        except Exception:
-            raise
-        except BaseException as error:
-            raise Exited(describe(error)) from error
+        if not effect.is_async:
+            return effect.function(*given)
+        task = self._loop.submit(_contained(within(effect.function(*given), pulse)))
+        on_task(task.cancel)
+        return task.result()
 
 
 async def _contained(work: Awaitable[T]) -> T:
@@ -141,21 +141,35 @@ async def _contained(work: Awaitable[T]) -> T:
 class Run:
     """An attempt under way. Whoever settles it first, the effect or the clock, says what came of it.
 
-    stop: what ends the effect; None: nobody can. killable: whether that surely ends it.
+    killable: whether `stop` surely ends the effect.
     """
 
     job: Job
     pulse: Pulse
-    stop: Callable[[], object] | None = None
     killable: bool = False
     stopped: bool = False
     settled: bool = False
+    ends_by: Callable[[], object] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def over(self) -> float:
         """When the clock gives it up. What is async is cancelled by its own loop before that, unless something blocks the loop."""
         return self.pulse.due + (GRACE.total_seconds() if self.job.effect.is_async else 0.0)
+
+    def stoppable(self, by: Callable[[], object] | None) -> None:
+        """From now on `by` ends the effect; None: nobody can, or need. It is ended at once, if it was to be stopped before."""
+        with self.lock:
+            self.ends_by = by
+            if self.stopped and by is not None:
+                by()
+
+    def stop(self) -> None:
+        """End the effect, if that can be done. Under the lock: a child that has ended this one may be at another."""
+        with self.lock:
+            self.stopped = True
+            if self.ends_by is not None:
+                self.ends_by()
 
     def settle(self) -> bool:
         """Whether this caller is the first."""
@@ -168,7 +182,7 @@ class Runner:
     """Runs effects in one process.
 
     put: takes what came of an attempt. isolation: the processes of isolated effects. suspicious: whether suspects are isolated too.
-    on_hang: told of an effect that was given up and cannot be stopped. most, patience: with so many of them, or one for so
+    on_hang: told, before its result is put, of an effect that was given up and cannot be stopped. most, patience: with so many of them, or one for so
     many seconds, this process is no good any more: on_stuck, once.
     """
 
@@ -193,7 +207,7 @@ class Runner:
         self._watched: dict[int, Run] = {}
         self._hanging: dict[int, float] = {}
         self._stuck = False
-        self._idle = threading.Condition()
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="fsm-timeouts", daemon=True)
@@ -216,16 +230,15 @@ class Runner:
         """
         job = found(self._registry, claimed)
         child = self._isolation.take() if self._isolates(job) else None
-        run = Run(job, Pulse(job.effect, time.monotonic))
-        if child is not None:
-            run.stop, run.killable = child.kill, True
+        run = Run(job, Pulse(job.effect, time.monotonic), killable=child is not None)
         self._watched[id(run)] = run
         self._wake.set()
         try:
             outcome = self._outcome(run, child)
-        except FsmError:
+        except Exception as error:
             if run.settle():
                 raise
+            log.warning("%s, after it was given up: %s", claimed.id, describe(error))
             return
         finally:
             self._left(run)
@@ -233,10 +246,9 @@ class Runner:
         if claimed.tracked and not (late and run.killable):
             self._put(Result(job.claimed, outcome, late))
 
-    def wait(self) -> None:
-        """Wait for the effects that run, except for those that hang."""
-        with self._idle:
-            self._idle.wait_for(lambda: not self._watched)
+    def hanging(self) -> int:
+        """How many effects were given up and go on: nothing can stop them."""
+        return len(self._hanging)
 
     def runs(self) -> list[Run]:
         """What runs now and has a row that says so."""
@@ -245,13 +257,11 @@ class Runner:
     def void(self, runs: Iterable[Run] | None = None) -> None:
         """Their claims are void (None: all): tell them to stop. A plain effect in a thread goes on; its result will be refused."""
         for run in self.runs() if runs is None else runs:
-            if run.stopped:
+            if run.stopped or run.settled:
                 continue
             claimed = run.job.claimed
             log.warning("the claim of %s.%s (%s) is void", claimed.machine, claimed.action, claimed.id)
-            run.stopped = True
-            if run.stop is not None:
-                run.stop()
+            run.stop()
 
     def _isolates(self, job: Job) -> bool:
         """A suspect that takes its own process with it leaves its neighbours alone."""
@@ -261,23 +271,22 @@ class Runner:
     def _outcome(self, run: Run, child: Child | None) -> Outcome:
         job = run.job
         if child is None:
-
-            def cancellable(cancel: Callable[[], object]) -> None:
-                run.stop = cancel
-
-            return self._here.attempt(job, run.pulse, run.pulse.beat, cancellable)
+            return self._here.attempt(job, run.pulse, run.pulse.beat, run.stoppable)
+        run.stoppable(child.kill)
         try:
             return child.attempt(job.claimed, job.machine, run.pulse.beat)
         except InDoubt as ended:
+            if not job.claimed.tracked:
+                log.warning("untracked action %s was lost: %s", job.claimed.id, ended)
             return raised(job.effect.retry, job.claimed, ended, probed=job.probed)
         finally:
+            run.stoppable(None)
             self._isolation.give(child)
 
     def _left(self, run: Run) -> None:
-        with self._idle:
+        with self._lock:
             self._watched.pop(id(run), None)
             self._hanging.pop(id(run), None)
-            self._idle.notify_all()
 
     def _watch(self) -> None:
         """Give up what runs too long: its attempt ends now, by its own claim; its result, if one comes, is late."""
@@ -303,15 +312,16 @@ class Runner:
         job, claimed = run.job, run.job.claimed
         why = str(run.pulse.overdue() or "no answer in time")
         log.error("%s.%s (%s) is given up: %s", claimed.machine, claimed.action, claimed.id, why)
+        if run.killable:
+            run.stop()
+        elif self._hangs(run):
+            self._on_hang(claimed)
         if claimed.tracked:
             self._put(Result(claimed, timed_out(job.effect.retry, claimed, why, probed=job.probed)))
-        if run.killable and run.stop is not None:
-            run.stop()
-            return
-        with self._idle:
-            hangs = self._watched.pop(id(run), None) is not None
-            if hangs:
-                self._hanging[id(run)] = time.monotonic()
-            self._idle.notify_all()
-        if hangs:
-            self._on_hang(claimed)
+
+    def _hangs(self, run: Run) -> bool:
+        with self._lock:
+            if self._watched.pop(id(run), None) is None:
+                return False  # it has just returned
+            self._hanging[id(run)] = time.monotonic()
+            return True

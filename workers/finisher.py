@@ -10,8 +10,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from fsm_core.delivery.applying import kept
 from fsm_core.delivery.finish import Finished, finish, finish_alone, late_json
-from fsm_core.delivery.outcome import Completed, Result, to_json
+from fsm_core.delivery.outcome import Completed, GaveUp, Result
 from fsm_core.delivery.ports import Move
 from fsm_core.errors import DatabaseUnavailable, FsmError, PoolExhausted, StoreError
 from fsm_core.postgres.crash import Point, reached
@@ -191,23 +192,7 @@ class Finisher:
 
     def _keep(self, results: Sequence[Result]) -> None:
         """At the end: results that could not be committed are stored with their actions and applied by somebody else."""
-        moves = []
-        for result in results:
-            claimed, outcome = result.claimed, result.outcome
-            if result.late or claimed.outcome is not None or not isinstance(outcome, Completed):
-                continue
-            machine = self._registry.reader(claimed.machine, claimed.version)
-            kept = to_json(machine, outcome, None)
-            moves.append(
-                Move(
-                    claimed.id,
-                    ActionStatus.RUNNING,
-                    claimed.token,
-                    ActionStatus.PENDING,
-                    outcome=kept,
-                    note="to be applied",
-                )
-            )
+        moves = [move for result in results if (move := self._as_kept(result)) is not None]
         try:
             if moves:
                 self._store.move(moves)
@@ -215,3 +200,16 @@ class Finisher:
             log.warning(
                 "%d results are lost with this process, their effects run again: %s", len(moves), error
             )
+
+    def _as_kept(self, result: Result) -> Move | None:
+        """None: there is nothing to keep. A failure is kept, too: an effect that said so must not run again."""
+        claimed = result.claimed
+        if result.late or claimed.outcome is not None or not isinstance(result.outcome, Completed | GaveUp):
+            return None
+        try:
+            outcome = kept(self._registry, result)
+        except Exception:
+            log.exception("the result of %s is lost with this process", claimed.id)
+            return None
+        running, pending = ActionStatus.RUNNING, ActionStatus.PENDING
+        return Move(claimed.id, running, claimed.token, pending, outcome=outcome, note="to be applied")

@@ -50,7 +50,7 @@ def _check_database(address: str, environ: Mapping[str, str]) -> None:
     mode = url.query.get("sslmode") or environ.get("PGSSLMODE")
     if not by_socket and mode != "verify-full":
         raise ConfigurationError(
-            f"FSM_REQUIRE_TLS: DATABASE_URL needs sslmode=verify-full (and sslrootcert=), not {mode or 'none'}"
+            f"FSM_REQUIRE_TLS: DATABASE_URL (and each of FSM_SHARDS) needs sslmode=verify-full (and sslrootcert=), not {mode or 'none'}"
         )
 
 

@@ -26,7 +26,7 @@ from uuid import UUID
 import msgspec
 
 from fsm_core.delivery.attempt import Pulse
-from fsm_core.delivery.outcome import Again, Completed, GaveUp, from_json, to_json
+from fsm_core.delivery.outcome import Again, Completed, GaveUp, describe, from_json, to_json
 from fsm_core.delivery.ports import Claimed
 from fsm_core.errors import ConfigurationError, FsmError, InDoubt
 from fsm_core.types import ActionId
@@ -105,6 +105,16 @@ class Wire:
             return None
         return frame if len(frame) == size else None
 
+    @property
+    def open(self) -> bool:
+        """Whether the other end is still there."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def patience(self, seconds: float | None) -> None:
         """How long `receive` waits at most; None: for ever."""
         self._socket.settimeout(seconds)
@@ -141,7 +151,8 @@ class Child:
     def attempt(self, claimed: Claimed, machine: AnyMachine, beat: Callable[[], None]) -> Outcome:
         """Run one attempt there; returns what came of it. beat: is called with each of its heartbeats.
 
-        Raises InDoubt: the process has ended under it. ConfigurationError: it knows no such machine or action.
+        Raises InDoubt: the process has ended under it, or nobody here can read its answer, as it has loaded newer code than this process.
+        ConfigurationError: it knows no such machine or action.
         """
         with contextlib.suppress(OSError):
             self._wire.send(msgspec.json.encode(claimed))
@@ -151,11 +162,19 @@ class Child:
             raise InDoubt(f"its own process {self._ended()}")
         answer = msgspec.json.decode(frame, type=Answer)
         if answer.completed is not None:
-            return Completed(tuple(from_json(answer.completed).read(machine, machine.version)))
+            try:
+                return Completed(tuple(from_json(answer.completed).read(machine, machine.version)))
+            except FsmError as error:
+                raise InDoubt(f"its own process answered what cannot be read: {describe(error)}") from error
         outcome = answer.again or answer.gave_up
         if outcome is None:
             raise ConfigurationError(f"its own process cannot run it: {answer.refused}")
         return outcome
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is there for another attempt: also what is idle may be killed, for its memory."""
+        return self.alive and self._wire.open
 
     def kill(self) -> None:
         """End it now, with all that it has started. Returns at once."""
@@ -199,9 +218,10 @@ class Isolation:
         """A child for one attempt. Raises ConfigurationError: there can be none."""
         if not self._machines:
             raise ConfigurationError("an isolated effect needs fsm_machines: its own process loads them")
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
+        while (child := self._first()) is not None:
+            if child.waits:
+                return child
+            child.end()
         return Child(self._machines)
 
     def give(self, child: Child) -> None:
@@ -218,6 +238,10 @@ class Isolation:
             children, self._idle = self._idle, []
         for child in children:
             child.end()
+
+    def _first(self) -> Child | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
 
 def serve(number: int) -> None:

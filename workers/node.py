@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -50,7 +51,7 @@ class Node:
         self._forks = False
         self._own: Lease | None = None
         self._watchdog: Watchdog | None = None
-        self._handlers: list[object] = []
+        self._word = Word()
 
     @property
     def settings(self) -> Settings:
@@ -104,7 +105,15 @@ class Node:
         queues = {} if self._forks else self._queues()
         slots = 1 if self._forks else self._slots
         leave = None if self._forks else _leave
-        runtime = Runtime(self.settings, self.registry, kind=kind, queues=queues, slots=slots, leave=leave)
+        runtime = Runtime(
+            self.settings,
+            self.registry,
+            kind=kind,
+            queues=queues,
+            slots=slots,
+            leave=leave,
+            told=self._word.said,
+        )
         if self._forks:
             Watchdog(replace(self.settings, liveness=None), runtime.signs).start()
         self._runtimes = {pid: runtime}
@@ -130,6 +139,8 @@ class Node:
         """Before the pool forks: what cannot work must fail here, with one clear error, and not in each child."""
         self._forks = "prefork" in type(instance).__module__ or "prefork" in str(instance.pool_cls)
         self._slots = int(instance.concurrency or 1)
+        if self._forks:
+            self._word.open()
         with _or_exit():
             self._check_bounds()
             self.registry.names()
@@ -171,6 +182,7 @@ class Node:
 
     def _on_drain(self, **_: object) -> None:
         """Within a signal handler: set a flag, and nothing else."""
+        self._word.say()
         runtime = self._runtimes.get(os.getpid())
         if runtime is not None:
             runtime.drain()
@@ -186,6 +198,29 @@ class Node:
             self._watchdog.stop()
         if self._own is not None and self._own.pid == os.getpid():
             self._own.stop()
+
+
+class Word:
+    """What a prefork worker tells its children without a lock, from a signal's handler: that it was told to stop.
+
+    A pipe that nobody reads: all who have inherited it see that there is something in it. Before it is opened nothing is said.
+    """
+
+    def __init__(self) -> None:
+        self._ends: tuple[int, int] | None = None
+
+    def open(self) -> None:
+        """Before the children are forked."""
+        self._ends = os.pipe()
+
+    def say(self) -> None:
+        """Say it; again is nothing new."""
+        if self._ends is not None:
+            os.write(self._ends[1], b"!")
+
+    def said(self) -> bool:
+        """Whether it was said."""
+        return self._ends is not None and bool(select.select([self._ends[0]], [], [], 0)[0])
 
 
 def _leave() -> None:

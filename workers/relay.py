@@ -49,6 +49,9 @@ PER_ROW, PER_TICK = 0.002, 0.02
 """Seconds that a relay lets rows gather after a tick that published several: so much for each of them, and so much at most. Each
 tick, message, claim and commit then carries more of them. One row alone is no load: then nothing waits."""
 
+FORGET_EVERY = 600.0
+"""Seconds between two removals of workers that are long gone, and of limits' empty buckets."""
+
 FULL_PAUSE = 0.01
 POLL_FIRST, POLL_MOST = 0.002, 0.05
 LOST_PATIENCE = 60.0
@@ -72,7 +75,7 @@ class RelayProcess:
         self._poll = POLL_FIRST
         self._last = Tick()
         self._checked = False
-        self._turned, self._ticked = Mark(), Mark()
+        self._turned, self._ticked, self._forgot = Mark(), Mark(), Mark()
 
     @property
     def signs(self) -> list[Sign]:
@@ -111,8 +114,8 @@ class RelayProcess:
     def _connected(self) -> None:
         """Tick for as long as the database answers."""
         patience = self._settings.patience.total_seconds()
-        bell = Bell(self._settings.database_url, self._settings.schema, patience=patience)
         lease = Lease(self._settings, kind="relay", queues={}, known={})
+        bell = Bell(self._settings.database_url, self._settings.schema, patience=patience)
         try:
             lease.start()
             self._since = time.monotonic()
@@ -175,7 +178,8 @@ class RelayProcess:
             log.info("repaired: %s", repaired)
         if any(pruned := self._keeper.tick(self._looked)):
             log.info("pruned: %s", pruned)
-        if int(self._looked) % 600 == 0:
+        if self._forgot.age() >= FORGET_EVERY:
+            self._forgot()
             self._store.forget_workers()
 
     def _idle(self, bell: Bell) -> None:

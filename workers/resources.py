@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
     from fsm_core.registry import AnyEffects
@@ -73,9 +73,7 @@ class Resources:
         self._loop = loop
         self._entered: dict[int, object] = {}
         self._lock = threading.Lock()
-        self._sync = ExitStack()
-        self._async = AsyncExitStack()
-        self._any_async = False
+        self._leaving: list[Callable[[], object]] = []
 
     def of(self, effects: AnyEffects) -> object:
         """What the factory's context manager yields. Raises what the factory or entering it raises; then tried again."""
@@ -85,19 +83,29 @@ class Resources:
             return self._entered[id(effects)]
 
     def close(self) -> None:
-        """Leave them all, the last entered first; what goes wrong is logged."""
-        try:
-            self._sync.close()
-            if self._any_async:
-                self._loop.run(self._async.aclose())
-        except Exception:
-            log.exception("a resource of the effects could not be closed")
+        """Leave them all, the last entered first; what goes wrong with one is logged, and is not the others' trouble."""
+        while self._leaving:
+            try:
+                self._leaving.pop()()
+            except Exception:
+                log.exception("a resource of the effects could not be closed")
 
     def _enter(self, effects: AnyEffects) -> object:
         if effects.resources is None:
             return None
         manager = effects.resources()
         if isinstance(manager, AbstractAsyncContextManager):
-            self._any_async = True
-            return self._loop.run(self._async.enter_async_context(manager))
-        return self._sync.enter_context(manager)
+            entered = self._loop.run(_enter(manager))
+            self._leaving.append(lambda: self._loop.run(_leave(manager)))
+        else:
+            entered = manager.__enter__()
+            self._leaving.append(lambda: manager.__exit__(None, None, None))
+        return entered
+
+
+async def _enter(manager: AbstractAsyncContextManager[object]) -> object:
+    return await manager.__aenter__()
+
+
+async def _leave(manager: AbstractAsyncContextManager[object]) -> None:
+    await manager.__aexit__(None, None, None)

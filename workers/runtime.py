@@ -62,13 +62,13 @@ class Runtime:
     """The worker's side of the protocol in one process.
 
     kind: the row's kind, "node" or "child". queues: queue -> slots, as the row says; one with fewer than the process has is
-    bounded to them. slots: effects at once. leave: stops the flow of messages, when the process is no good any more. Raises
-    StoreError at construction, if the database is not there.
+    bounded to them. slots: effects at once. leave: stops the flow of messages, when the process is no good any more. told:
+    whether the worker whose child this is was told to stop. Raises StoreError at construction, if the database is not there.
     """
 
     def __init__(
         self, settings: Settings, registry: Registry, *, kind: str, queues: Mapping[str, int], slots: int,
-        leave: Callable[[], None] | None = None,
+        leave: Callable[[], None] | None = None, told: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._store = PostgresOutbox(
             own_engine(
@@ -77,8 +77,8 @@ class Runtime:
             settings.schema,
             cipher=settings.cipher,
         )
-        self._draining = threading.Event()
-        self._slots = Slots(slots, self._draining.is_set)
+        self._draining, self._told = threading.Event(), told
+        self._slots = Slots(slots, self._drains)
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="fsm-effect")
         self._pace = Pace()
         self._bounds = {queue: Bound(most) for queue, most in queues.items() if most < slots}
@@ -114,7 +114,7 @@ class Runtime:
         """
         reached(Point.WORKER_AFTER_RECEIVE)
         bound = None if queue is None else self._bounds.get(queue)
-        if bound is not None and not self._draining.is_set():
+        if bound is not None and not self._drains():
             self._handle_bounded(bound, ticket, ids)
             return
         left = list(ids)
@@ -152,6 +152,9 @@ class Runtime:
         self._post.close()
         self._store.close()
 
+    def _drains(self) -> bool:
+        return self._draining.is_set() or self._told()
+
     def _handle_bounded(self, bound: Bound, ticket: UUID, ids: Sequence[ActionId]) -> None:
         wanted = bound.put(ticket, ids)
         if not wanted:
@@ -177,7 +180,7 @@ class Runtime:
             self._slots.give(1)
 
     def _run_next(self, bound: Bound, ticket: UUID, ids: Sequence[ActionId]) -> None:
-        if self._draining.is_set():
+        if self._drains():
             self._hand_back([*((ticket, each) for each in ids), *bound.rest()])
             return
         try:
@@ -281,7 +284,7 @@ class Runtime:
         return ahead.wait(AHEAD_PATIENCE) if came else None
 
     def _put(self, result: Result) -> None:
-        takes = not (result.late or self._draining.is_set())
+        takes = not (result.late or self._drains())
         ahead = self._aheads.pop(_key(result.claimed), None) if takes else None
         self._finisher.put(result if ahead is None else replace(result, ahead=ahead))
 

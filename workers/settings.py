@@ -18,10 +18,11 @@ from fsm_core.effects import Effects
 from fsm_core.errors import ConfigurationError
 from fsm_core.machine import Machine
 from fsm_core.registry import AnyEffects, AnyMachine, Registry
-from workers import hardened
+from workers import hardened, shards
 
 if TYPE_CHECKING:
     from fsm_core.postgres.sealing import Cipher
+    from workers.shards import Shards
 
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 DEFAULT_LEASE = 15.0
@@ -40,7 +41,7 @@ class Settings:
     how long without progress, though its servers answer, it ends. liveness: a file that the process touches while it makes
     progress, or None. queues: queue -> effects at once in one worker process; None: the pool's concurrency. retention: what
     a relay prunes of machines that have ended. hung: how long a thread may go on after its effect was given up, before its
-    process is replaced. cipher: encrypts payloads at rest, or None.
+    process is replaced. cipher: encrypts payloads at rest, or None. shards: where there are other databases, or None.
     """
 
     database_url: str
@@ -55,15 +56,16 @@ class Settings:
     retention: Retention = KEEP_ALL
     hung: timedelta = timedelta(seconds=DEFAULT_HUNG)
     cipher: Cipher | None = None
+    shards: Shards | None = None
 
 
 def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings: the environment goes before `configured` (celeryconfig's `fsm_*` names, or another mapping).
 
-    Raises ConfigurationError that names the variable: DATABASE_URL is missing, FSM_LEASE, FSM_PATIENCE or FSM_HUNG is no number of
-    seconds, FSM_QUEUES is not like `default=10,checkout=5`, FSM_RETENTION or FSM_FORGET are not like `30d`,
+    Raises ConfigurationError that names the variable: DATABASE_URL is missing, FSM_LEASE, FSM_PATIENCE, FSM_STUCK or FSM_HUNG is no
+    number of seconds, FSM_QUEUES is not like `default=10,checkout=5`, FSM_RETENTION or FSM_FORGET are not like `30d`,
     FSM_PAYLOAD_KEYS is not like `2026-11:<base64>,2025:<base64>`, FSM_PAYLOAD_KEYS_FILE is no file of such entries; what
-    `hardened.check` says of FSM_REQUIRE_TLS and FSM_HARDENED.
+    `shards.read` says of FSM_SHARDS, FSM_SHARD and FSM_FORMER_SHARDS, and `hardened.check` of FSM_REQUIRE_TLS and FSM_HARDENED.
     """
     given = celeryconfig() if configured is None else configured
     database = environ.get("DATABASE_URL") or str(given.get("fsm_database_url") or "")
@@ -72,7 +74,9 @@ def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, s
             "DATABASE_URL is not set; expected postgresql://user:password@host:5432/name (or use `fsm dev`)"
         )
     broker = environ.get("BROKER_URL") or str(given.get("broker_url") or DEFAULT_BROKER)
-    hardened.check(database, broker, environ, given.get("broker_use_ssl"))
+    others = shards.read(environ, given)
+    for address in (database, *(others.urls.values() if others else ())):
+        hardened.check(address, broker, environ, given.get("broker_use_ssl"))
     liveness = environ.get("FSM_LIVENESS_FILE")
     return Settings(
         database_url=database,
@@ -92,6 +96,7 @@ def read(configured: Mapping[str, object] | None = None, environ: Mapping[str, s
         ),
         hung=_seconds("FSM_HUNG", environ.get("FSM_HUNG") or given.get("fsm_hung") or DEFAULT_HUNG),
         cipher=_cipher(environ),
+        shards=others,
     )
 
 
@@ -228,7 +233,7 @@ def _age(name: str, given: object) -> timedelta | None:
 def _seconds(name: str, value: object) -> timedelta:
     try:
         span = timedelta(seconds=float(str(value)))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigurationError(f"{name} is a number of seconds, not {value!r}") from None
     if span <= timedelta(0):
         raise ConfigurationError(f"{name} must be positive, not {value!r}")

@@ -23,6 +23,7 @@ from fsm_core.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from celery.worker.consumer import Consumer
 
@@ -94,12 +95,19 @@ class Watchdog:
                 awake()  # the whole process stood still (SIGSTOP, no processor): its signs are old for no fault of theirs
             ages = [(sign, sign.age()) for sign in self._signs]
             if self._liveness is not None and all(age <= self._fresh for _, age in ages):
-                self._liveness.touch()
+                self._touch(self._liveness)
             stale = [f"{sign.name} for {age:.0f} s" for sign, age in ages if sign.vital and age > self._limit]
             if stale and awake.age() > self._limit:
                 self._end(f"no {', no '.join(stale)}")
                 return
             slept()
+
+    def _touch(self, liveness: Path) -> None:
+        """A file that cannot be written is found by whoever looks at it; this thread must go on."""
+        try:
+            liveness.touch()
+        except OSError as error:
+            log.warning("FSM_LIVENESS_FILE: %s", error)
 
     def _end(self, why: str) -> None:
         log.critical("this process ends, for its supervisor to start another: %s", why)

@@ -16,6 +16,7 @@ from fsm_core.delivery.applying import drafted, failed_event, kept, offered, tar
 from fsm_core.delivery.outcome import (
     Again,
     Completed,
+    Delivered,
     GaveUp,
     Released,
     Result,
@@ -133,7 +134,7 @@ def _alone(store: WorkerStore, registry: Registry, result: Result, machine: UUID
         _move(store, [(result, _unread(registry, result, error))], finished)
         return
     except DatabaseError as error:
-        if not _is_its_fault(error):
+        if not is_its_fault(error):
             raise
         broken[result.claimed.id], written = error, False
     finished.refused += refused
@@ -154,12 +155,24 @@ def _as_move(registry: Registry, result: Result) -> Move | None:
             claimed.id, status, claimed.token, ActionStatus.PENDING, outcome.delay, attempt_outcome=outcome.kind,
             error=error_json(outcome.error), in_doubt=outcome.in_doubt,
         )  # fmt: skip
+    if isinstance(outcome, Delivered):
+        return _as_delivered(claimed, outcome)
     if isinstance(outcome, Released):
         step = 0 if claimed.outcome is not None else -1
         return Move(
             claimed.id, status, claimed.token, ActionStatus.PENDING, outcome.delay, step, note=outcome.note
         )
     return None if claimed.outcome is not None else _as_end(registry, claimed, outcome)
+
+
+def _as_delivered(claimed: Claimed, outcome: Delivered) -> Move:
+    """The end of a message that another database has taken, or was to take."""
+    if outcome.error is None:
+        return delivered(claimed, outcome.note)
+    return Move(
+        claimed.id, want(claimed), claimed.token, ActionStatus.FAILED, error=error_json(outcome.error),
+        note="transition",
+    )  # fmt: skip
 
 
 def _as_end(registry: Registry, claimed: Claimed, outcome: Completed | GaveUp) -> Move | None:
@@ -289,14 +302,16 @@ def _unwritten(store: WorkerStore, results: Sequence[Result], finished: Finished
         if status == want(result.claimed):
             finished.stuck.append(result)
         elif status in (ActionStatus.COMPLETED, ActionStatus.FAILED) or (
-            status is ActionStatus.PENDING and isinstance(result.outcome, Again | Released)
+            # A retry of what is under a limit is blocked again.
+            status in (ActionStatus.PENDING, ActionStatus.BLOCKED)
+            and isinstance(result.outcome, Again | Released)
         ):
             finished.done.append(result)
         else:
             finished.void.append(result)
 
 
-def _is_its_fault(error: DatabaseError) -> bool:
+def is_its_fault(error: DatabaseError) -> bool:
     """Whether the database refuses these very values; a full disk or a cancelled statement says nothing of the result."""
     return not isinstance(error, PASSING) and (error.sqlstate is None or error.sqlstate[:2] in REFUSED_VALUES)
 

@@ -65,7 +65,15 @@ class Released:
     delay: timedelta
 
 
-Outcome: TypeAlias = Completed | Again | GaveUp | Released
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message was taken by a machine of another database, or refused (`note`), or cannot be applied there (`error`)."""
+
+    note: str | None = None
+    error: str | None = None
+
+
+Outcome: TypeAlias = Completed | Again | GaveUp | Released | Delivered
 
 
 @dataclass(frozen=True, slots=True)

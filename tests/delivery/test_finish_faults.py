@@ -1,7 +1,8 @@
 """Committing results while the database is in the way: nothing is given up that may still be committed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from fsm_core import ActionStatus, After, Cancel, Machine, To
 from fsm_core.delivery.finish import finish, finish_alone
-from fsm_core.delivery.outcome import Completed, Result
+from fsm_core.delivery.outcome import Again, Completed, Result
 from fsm_core.errors import DatabaseError
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.outbox import PostgresOutbox
@@ -135,3 +136,17 @@ def test_a_timer_that_its_neighbour_cancels_does_not_fire(engine: Engine) -> Non
 
     assert store.get(bomb, "a").state == Armed(0)
     assert [a.status for a in store.actions()] == [ActionStatus.COMPLETED, ActionStatus.CANCELLED]
+
+
+def test_a_retry_that_is_blocked_again_is_ones_own_commit(engine: Engine) -> None:
+    """Its answer was lost on the way: tried again, it is not taken for a result that came too late."""
+    outbox = PostgresOutbox(engine)
+    store, result = claimed(engine, outbox, Did("one"))
+    failed = replace(result, outcome=Again("the effect failed", timedelta(seconds=9)))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE fsm.actions SET limit_name = 'api', limit_key = 'a'"))
+
+    assert finish(outbox, REGISTRY, [failed]).done == [failed]
+    assert [a.status for a in store.actions()] == [ActionStatus.BLOCKED]
+
+    assert finish(outbox, REGISTRY, [failed]).done == [failed]

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, text
 
-from fsm_core import Attempt, Effects, Machine, Route, To
+from fsm_core import Attempt, Effects, Failed, Machine, Retry, Route, To
 from fsm_core.audit import fsck
 from fsm_core.delivery.ahead import MOST_IN_A_ROW, Ahead
 from fsm_core.delivery.ports import Claimed, Cursor
@@ -171,7 +171,7 @@ def test_a_worker_that_drains_starts_nothing_more(engine: Engine, runtime: Runti
     ids = [row.id for row in outbox.publish("default", 10, ticket)]
     (claimed,) = runtime._claim(ticket, ids)
     runtime.drain()
-    runtime._run([claimed], runtime._take(1))
+    runtime._run([claimed], runtime._slots.more(1))
     assert runtime._finisher.flush(10)
 
     assert store.get(chain, "a").state == Counting(3)
@@ -265,3 +265,45 @@ def test_nothing_is_left_held_when_a_chain_has_ended(engine: Engine, runtime: Ru
 
     eventually(lambda: not runtime._claims, what="every claim is let go of")
     assert not runtime._aheads
+
+
+hopeless = Machine("hopeless", states=Counting, events=Go | Done | Failed[Work], actions=Work)
+hopeless.on(go)
+freed = threading.Event()
+
+
+@hopeless.on
+def failed(state: Counting, _event: Failed[Work]) -> To[Counting, Work]:
+    return state, [Work(0)]
+
+
+hopeless_effects = Effects(hopeless)
+
+
+@hopeless_effects.act(inline=True, retry=Retry(max_attempts=1), timeout=0.1)
+def hang(_action: Work) -> None:
+    freed.wait(60)
+
+
+@pytest.fixture
+def hopeless_runtime(database_url: str) -> Iterator[Runtime]:
+    freed.clear()
+    settings = Settings(database_url, lease=timedelta(seconds=30))
+    made = Runtime(settings, Registry([hopeless_effects]), kind="node", queues={"default": 4}, slots=4)
+    yield made
+    freed.set()
+    made.close()
+
+
+def test_what_the_failure_of_a_hanging_effect_causes_is_not_left_to_its_slot(
+    engine: Engine, hopeless_runtime: Runtime
+) -> None:
+    """That slot would start it when the thread comes back, if ever: another one takes it the usual way."""
+    store = started(engine, hopeless, 1)
+    outbox, ticket = PostgresOutbox(engine), uuid4()
+    ids = [row.id for row in outbox.publish("default", 10, ticket)]
+    threading.Thread(target=hopeless_runtime.handle, args=(ticket, ids, "default"), daemon=True).start()
+
+    eventually(lambda: store.get(hopeless, "a").seq == 2, what="the machine is told of the failure")
+
+    assert open_rows(engine) == [(1, "failed"), (2, "pending")]

@@ -78,8 +78,8 @@ def test_a_slow_queue_leaves_its_neighbours_their_slots(engine: Engine, runtime:
     assert [a.status for a in store.actions()] == [ActionStatus.COMPLETED] * 8
     assert running(notes(file), "wait:go") == 2
     assert {a.attempt for a in store.actions()} == {1}
-    assert runtime._take(4) == 4
-    runtime._give(4)
+    assert runtime._slots.more(9) == 4
+    runtime._slots.give(4)
     assert runtime._bounds["slow"].put(uuid4(), IDS) == 2
 
 
@@ -103,6 +103,27 @@ def test_a_draining_worker_hands_back_what_waits_for_its_queue(
     assert found == [(ActionStatus.COMPLETED, 1)] * 2 + [(ActionStatus.PENDING, 0)] * 3
 
 
+def test_what_waits_for_a_slot_and_its_queue_goes_back_when_the_process_is_to_stop(
+    engine: Engine, runtime: Runtime
+) -> None:
+    """Others may hold all slots for long: nobody waits for them."""
+    store = PostgresStore(engine)
+    store.start(jobs, "a")
+    assert runtime._slots.take(4) == 4
+    message = threading.Thread(
+        target=runtime.handle, args=(*published(engine, store, "slow", *["one"] * 5), "slow"), daemon=True
+    )
+    message.start()
+    eventually(lambda: runtime._bounds["slow"]._waiting, what="its ids wait")
+
+    runtime.drain()
+
+    message.join(30)
+    assert not message.is_alive()
+    assert [(a.status, a.attempt) for a in store.actions()] == [(ActionStatus.PENDING, 0)] * 5
+    runtime._slots.give(4)
+
+
 def test_a_claim_that_breaks_gives_its_place_back(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it raises: the queue must not become deaf, place by place."""
     claim = runtime._store.claim
@@ -116,8 +137,8 @@ def test_a_claim_that_breaks_gives_its_place_back(runtime: Runtime, monkeypatch:
             runtime.handle(uuid4(), IDS[:1], "slow")
     monkeypatch.setattr(runtime._store, "claim", claim)
 
-    assert runtime._take(4) == 4
-    runtime._give(4)
+    assert runtime._slots.more(9) == 4
+    runtime._slots.give(4)
     assert runtime._bounds["slow"].put(uuid4(), IDS) == 2
 
 

@@ -3,13 +3,14 @@
 import heapq
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
 from fsm_core.delivery.finish import Finished
-from fsm_core.delivery.outcome import Completed, Result
+from fsm_core.delivery.outcome import Completed, GaveUp, Result
 from fsm_core.delivery.ports import Claimed, Move
 from fsm_core.errors import DatabaseUnavailable
 from fsm_core.registry import Registry
@@ -136,3 +137,20 @@ def test_at_the_end_no_result_is_lost_that_was_put(bench: Bench) -> None:
     kept = {move.id: move.outcome for move in bench.store.moves}
     assert '"behind"' in str(kept[behind.claimed.id])
     release.set()
+
+
+def test_at_the_end_a_failure_is_kept_too(bench: Bench) -> None:
+    """An effect that said `Permanent` must not run again because its machine was locked; a neighbour that cannot be kept costs none."""
+    failed = replace(result(), outcome=GaveUp("no use"))
+    failed = replace(failed, claimed=failed.claimed._replace(payload='{"plan": "permanent"}'))
+    unreadable = replace(result(), outcome=GaveUp("no use"))
+    for each in (unreadable, failed):
+        bench.finisher.put(each)
+
+    bench.finisher._keep([unreadable, failed])
+
+    ((action, kept),) = [(move.id, str(move.outcome)) for move in bench.store.moves]
+    assert action == failed.claimed.id
+    assert '"to":"failed"' in kept
+    assert '"name":"Failed[Work]"' in kept
+    bench.finisher.start()

@@ -49,6 +49,18 @@ def test_a_new_id_is_used_once_its_row_is_there() -> None:
     assert lease.id != old
 
 
+def test_a_lease_that_was_given_back_is_not_taken_again() -> None:
+    """A beat that was under way at the end finds no row: a new one would have the relays send messages to nobody."""
+    lease = Lease(NOWHERE, kind="node", queues={}, known={})
+    store = Taken(lease)
+    lease._store = store  # type: ignore[assignment]
+    lease._stop.set()
+
+    lease._beat()
+
+    assert store.ids_at_register == []
+
+
 @pytest.mark.timeout(30)
 def test_a_relay_gives_up_when_its_database_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with the reason, for its supervisor to see, however long it had been there before."""

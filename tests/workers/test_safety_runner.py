@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +17,7 @@ from fsm_core.codec import encode
 from fsm_core.delivery.attempt import Pulse
 from fsm_core.delivery.outcome import Again, Completed, GaveUp, Outcome, Result
 from fsm_core.delivery.ports import Claimed
-from fsm_core.errors import ConfigurationError
+from fsm_core.errors import ConfigurationError, InvalidPayload
 from fsm_core.registry import Registry
 from tests.waiting import eventually
 from tests.workers.hazards import KINDS, Did, effects, gate
@@ -116,6 +117,7 @@ def test_what_hangs_in_a_thread_keeps_its_slot_and_two_of_them_use_up_the_proces
     eventually(lambda: len(bench.hanging) == 1, what="the first is given up")
     assert not bench.stuck.acquire(blocking=False)
     assert first.is_alive()
+    assert bench.runner.hanging() == 1
 
     second = bench.begin("Plain wait end")
 
@@ -126,6 +128,7 @@ def test_what_hangs_in_a_thread_keeps_its_slot_and_two_of_them_use_up_the_proces
     gate("end").touch()
     for thread in (first, second):
         thread.join()
+    assert bench.runner.hanging() == 0
     late = [result for result in bench.results if result.late]
     by = psutil.Process().pid
     assert [result.outcome for result in late] == [Completed((Did("wait end", by),))] * 2
@@ -154,22 +157,8 @@ def test_one_that_returns_after_all_does_not_count(bench: Bench) -> None:
     assert not bench.stuck.acquire(blocking=False)
 
 
-def test_waiting_for_effects_does_not_wait_for_those_that_hang(bench: Bench) -> None:
-    bench.begin("Plain wait end")
-    eventually(lambda: bench.hanging, what="it is given up")
-    neighbour = bench.begin("Patient wait neighbour")
-    bench.noted("start wait neighbour 1")
-    waiting = threading.Thread(target=bench.runner.wait)
-    waiting.start()
-
-    gate("neighbour").touch()
-
-    waiting.join()
-    neighbour.join()
-
-
 @pytest.mark.parametrize(
-    "plan", ["Async system exit", "Async interrupt", "Async base", "Plain system exit", "Plain base"]
+    "plan", ["Async system exit", "Async interrupt", "Async base", "Patient system exit", "Patient base"]
 )
 def test_what_would_end_a_process_is_an_error_like_any_other(bench: Bench, plan: str) -> None:
     """The loop of the async effects lives on."""
@@ -187,7 +176,7 @@ def test_a_task_that_an_effect_leaves_behind_cannot_end_the_loop(bench: Bench) -
 
 def test_an_isolated_effect_runs_in_a_process_of_its_own_which_is_used_again(bench: Bench) -> None:
     """Resources are entered there, and not here."""
-    answers = [bench.outcome("Alone one"), bench.outcome("Alone two"), bench.outcome("AloneAsync three")]
+    answers = [bench.outcome("Hermit one"), bench.outcome("Hermit two"), bench.outcome("AloneAsync three")]
 
     events = [answer.events[0] for answer in answers if isinstance(answer, Completed)]
     assert [event.plan for event in events if isinstance(event, Did)] == ["one", "two", "three"]
@@ -197,7 +186,7 @@ def test_an_isolated_effect_runs_in_a_process_of_its_own_which_is_used_again(ben
 
 
 def test_leaving_ends_the_children_which_leave_their_resources(bench: Bench) -> None:
-    bench.outcome("Alone one")
+    bench.outcome("Hermit one")
     bench.runner.stop()
 
     assert notes(bench.file)[-1] == "left"
@@ -218,8 +207,8 @@ def test_an_isolated_effect_that_hangs_is_killed_with_all_that_it_started(bench:
 @pytest.mark.parametrize(("plan", "how"), [("exit", "with status 3"), ("kill", "by SIGKILL")])
 def test_an_isolated_effect_that_ends_its_process_leaves_a_doubt(bench: Bench, plan: str, how: str) -> None:
     """It may have happened. This process lives, and the next attempt has a new one."""
-    assert again(bench.outcome(f"Alone {plan}"), f"its own process ended {how}", doubt=True)
-    assert isinstance(bench.outcome("Alone fine"), Completed)
+    assert again(bench.outcome(f"Hermit {plan}"), f"its own process ended {how}", doubt=True)
+    assert isinstance(bench.outcome("Hermit fine"), Completed)
 
 
 def test_what_an_isolated_effect_leaves_behind_goes_with_it(bench: Bench) -> None:
@@ -247,17 +236,23 @@ def test_the_probe_of_an_isolated_effect_is_asked_there(bench: Bench) -> None:
     )
 
 
-def test_resources_that_cannot_be_entered_settle_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ConnectionError("away"), "ConnectionError: away"), (SystemExit(3), "Exited: SystemExit: 3")],
+)
+def test_resources_that_cannot_be_entered_settle_no_doubt(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
+) -> None:
     """Neither probe nor effect was asked anything: the next attempt asks the probe first, as this one would have."""
     here, job = Here(), found(Registry([effects]), claim_of("Alone fine", attempt=2, in_doubt=True))
 
     def away(*_: object) -> NoReturn:
-        raise ConnectionError("away")
+        raise error
 
     monkeypatch.setattr(here._resources, "of", away)
     outcome = here.attempt(job, Pulse(job.effect, time.monotonic), lambda: None)
 
-    assert again(outcome, "ConnectionError: away", doubt=True)
+    assert again(outcome, said, doubt=True)
 
 
 def test_the_worker_judges_an_isolated_effects_error_by_its_policy(bench: Bench) -> None:
@@ -269,7 +264,7 @@ def test_the_worker_judges_an_isolated_effects_error_by_its_policy(bench: Bench)
 
 
 @pytest.mark.parametrize("answer", ["huge", "nul", "unserialisable", "foreign"])
-@pytest.mark.parametrize("kind", ["Plain", "Alone"])
+@pytest.mark.parametrize("kind", ["Patient", "Hermit"])
 def test_an_answer_that_cannot_be_kept_fails_for_good(bench: Bench, kind: str, answer: str) -> None:
     """The effect has run: to run it again would give the same answer, and its effect twice."""
     outcome = bench.outcome(f"{kind} {answer}")
@@ -281,9 +276,9 @@ def test_an_answer_that_cannot_be_kept_fails_for_good(bench: Bench, kind: str, a
 def test_a_suspect_is_isolated_and_takes_nobody_along(bench: Bench) -> None:
     """An action that was lost twice may be what kills its process; one that was lost once runs as ever."""
     assert again(
-        bench.outcome("Plain kill", lost=2, attempt=3), "its own process ended by SIGKILL", doubt=True
+        bench.outcome("Patient kill", lost=2, attempt=3), "its own process ended by SIGKILL", doubt=True
     )
-    bench.outcome("Plain fine", lost=1)
+    bench.outcome("Patient fine", lost=1)
     assert psutil.Process().pid in pids(bench.file)
 
 
@@ -296,6 +291,60 @@ def test_what_cannot_be_isolated_is_handed_back(bench: Bench) -> None:
             bench.runner.run(claim_of("Alone fine"))
     assert not bench.results
     assert not notes(bench.file)
+
+
+def test_a_process_that_was_killed_while_it_was_idle_costs_no_attempt(bench: Bench) -> None:
+    """Nothing had been started in it: the next effect has a new one."""
+    bench.outcome("Hermit one")
+    (child,) = pids(bench.file)
+    psutil.Process(child).kill()
+    (idle,) = bench.runner._isolation._idle
+    eventually(lambda: not idle.waits, what="all of it is gone, its threads too")
+
+    assert isinstance(bench.outcome("Hermit two"), Completed)
+
+
+def test_whoever_is_stopped_too_late_takes_nobody_along(bench: Bench) -> None:
+    """Its effect has ended, and its process may be at another one."""
+    first = bench.begin("Hermit wait go")
+    bench.noted("start wait go 1")
+    (run,) = bench.runner.runs()
+    gate("go").touch()
+    first.join(60)
+
+    run.stop()
+
+    assert isinstance(bench.outcome("Hermit two"), Completed)
+    assert len(pids(bench.file)) == 1
+
+
+def test_what_is_told_to_stop_before_its_loop_has_it_is_stopped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = bench.runner._here._loop
+    submit = loop.submit
+
+    def late(work: Coroutine[object, object, object]) -> Future[object]:
+        bench.runner.void()
+        return submit(work)
+
+    monkeypatch.setattr(loop, "submit", late)
+    effect = bench.begin("Async beat until never")
+
+    effect.join(60)
+    assert not effect.is_alive()
+
+
+def test_an_answer_of_newer_code_leaves_a_doubt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code was replaced under a worker that runs, and its child loaded the new: the effect has run, so its attempt counts."""
+
+    def newer(*_: object) -> NoReturn:
+        raise InvalidPayload("what is that")
+
+    monkeypatch.setattr(isolated, "from_json", newer)
+
+    said = "its own process answered what cannot be read: InvalidPayload: what is that"
+    assert again(bench.outcome("Hermit fine"), said, doubt=True)
 
 
 def test_a_process_that_does_not_come_up_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

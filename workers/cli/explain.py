@@ -9,7 +9,7 @@ import typer
 from fsm_core.errors import FsmError
 from fsm_core.explain import Reason, Weight
 from fsm_core.explain import explain as reasons_of
-from fsm_core.registry import AnyMachine
+from fsm_core.registry import AnyMachine, Registry
 from workers.cli import output
 from workers.cli.address import machine_address
 from workers.cli.session import opened
@@ -25,7 +25,7 @@ def explain(
     name, key = machine_address(machine)
     with opened(machines=bool(listed())) as store:
         facts = store.explain(name, key)
-        reasons = reasons_of(facts, _code(store.registry.reader, name, facts.record.version))
+        reasons = reasons_of(facts, _code(store.registry, name, facts.record.version))
     if as_json:
         output.document(
             {
@@ -42,9 +42,9 @@ def explain(
         raise typer.Exit(1)
 
 
-def _code(reader: object, name: str, version: int) -> AnyMachine | None:
+def _code(registry: Registry, name: str, version: int) -> AnyMachine | None:
     try:
-        return reader(name, version)  # type: ignore[operator, no-any-return]
+        return registry.reader(name, version)
     except FsmError:
         return None
 

@@ -96,8 +96,9 @@ def _print(found: Stats) -> None:
 def _line(depth: Depth, processes: tuple[Process, ...]) -> tuple[str, ...]:
     from workers.doctor.findings import span, upto
 
-    ages = ("" if age is None else span(age) for age in (depth.due_for, depth.published_for))
-    due_for, published_for = ages
+    due_for, published_for = (
+        "" if age is None else span(age) for age in (depth.due_for, depth.published_for)
+    )
     return (
         depth.queue, upto(depth.due), due_for, upto(depth.published), published_for, f"{depth.running:,}",
         str(_slots(depth.queue, processes)),
