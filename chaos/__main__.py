@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -18,8 +17,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from chaos import lives, report, tiers
 from chaos import mutants as mutation
-from chaos import report, tiers
 from chaos.oracle import judge
 from chaos.run import Run
 from chaos.servers import Postgres, Valkey
@@ -49,7 +48,11 @@ def main(
     control: Annotated[
         bool, typer.Option(help="With --mutants: their runs without them, which must be green.")
     ] = False,
-    keep: Annotated[Path | None, typer.Option(help="Where logs and journals stay.")] = None,
+    pairs: Annotated[
+        bool,
+        typer.Option("--pairs", help="Two deaths in the life of one action, for each pair of crash points."),
+    ] = False,
+    keep: Annotated[Path | None, typer.Option(help="Where logs and journals stay: an empty folder.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write what was found.")] = None,
 ) -> None:
     """Kill everything, and look whether what was promised holds."""
@@ -60,6 +63,8 @@ def main(
     with _servers() as (postgres, valkey), _folder(keep) as folder:
         if mutants:
             raise typer.Exit(_mutants(postgres, valkey, folder, json_file, only=mutant, control=control))
+        if pairs:
+            raise typer.Exit(_pairs(postgres, valkey, folder, json_file))
         plan = tiers.plan(tier, seed=seed, machines=machines, events=events, minutes=minutes)
         if mutant:
             plan = replace(mutation.MUTANTS[mutant].plan, seed=seed)
@@ -82,6 +87,19 @@ def _one(
         judgement = judge(evidence)
     report.show(console, evidence, judgement)
     return report.status(judgement), report.document(evidence, judgement)
+
+
+def _pairs(postgres: Postgres, valkey: Valkey, folder: Path, json_file: Path | None) -> int:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("pairs", total=1.0)
+        found = lives.live(
+            folder, postgres, valkey,
+            tell=lambda share, said: progress.update(task, completed=share, description=said),
+        )  # fmt: skip
+    lives.show(console, found)
+    if json_file is not None:
+        json_file.write_text(json.dumps(lives.document(found), indent=1) + "\n")
+    return report.GREEN if found.green else report.RED
 
 
 def _mutants(
@@ -116,8 +134,12 @@ def _servers() -> Iterator[tuple[Postgres, Valkey]]:
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        shutil.rmtree(keep, ignore_errors=True)
-        keep.mkdir(parents=True)
+        keep.mkdir(parents=True, exist_ok=True)
+        if any(keep.iterdir()):
+            console.print(
+                f"{keep} is not empty: logs and journals of another run would be taken for this one's"
+            )
+            raise typer.Exit(2)
         yield keep.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:

@@ -1,6 +1,7 @@
 """Writes what was run into docs/reliability.md: from the records that runs have left, and nothing else.
 
 python -m chaos --json chaos/records/commit-1.json
+python -m chaos --pairs --json chaos/records/pairs.json
 python -m chaos --mutants --json chaos/records/mutants.json
 python -m chaos.document
 """
@@ -36,6 +37,8 @@ def figures(records: dict[str, dict[str, Any]]) -> str:
     """All tables."""
     runs = {name: record for name, record in records.items() if "verdicts" in record}
     parts = [_runs(runs), _checks(runs), _faults(runs)] if runs else ["No run is on record."]
+    if "pairs" in records:
+        parts.append(_pairs(records["pairs"]))
     if "mutants" in records:
         parts.append(_mutants(records["mutants"]))
     return "\n\n".join(parts)
@@ -108,6 +111,16 @@ def _faults(runs: dict[str, dict[str, Any]]) -> str:
             total.setdefault(f"killed at `{name}`", [0, -1])[0] += count
     rows = [[name, f"{done:,}", "" if hit < 0 else f"{hit:,}"] for name, (done, hit) in total.items()]
     return "### Faults, all runs together\n\n" + _table(["fault", "done", "hit work in flight"], rows, 1)
+
+
+def _pairs(found: dict[str, Any]) -> str:
+    lived = found["pairs"]
+    failures = sum(map(len, found["failures"].values()))
+    return (
+        "### Pairs of crash points\n\n"
+        f"{len(lived)} lives of one action, with a death at each of two points in this order; {failures} failures; "
+        f"{found['seconds']:.0f} s, the longest life {max(lived.values(), default=0):.0f} s."
+    )
 
 
 def _mutants(found: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """How every process of a run is started: the mutant first, if one is asked for, then the program itself.
 
-python -m chaos.entry worker|relay|submitter|operator|migrate [ARGUMENTS]
+python -m chaos.entry worker|relay|submitter|caller|operator|migrate [ARGUMENTS]
 """
 
 from __future__ import annotations
@@ -33,10 +33,19 @@ def main(arguments: list[str]) -> int:
         ]
         celery()
         return 0
+    if program == "relay":
+        # Not by `fsm relay`: that becomes another program, which would know of no mutant.
+        from workers import relay, settings
+
+        return relay.main(settings.read())
     if program == "submitter":
         from chaos.submitter import main as submit
 
         return submit(rest)
+    if program == "caller":
+        from chaos.caller import main as call
+
+        return call(rest)
     if program == "operator":
         from chaos.operator import main as operate
 

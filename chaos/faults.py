@@ -46,7 +46,7 @@ RUNNING = """SELECT w.pid, count(*) FROM fsm.actions a JOIN fsm.workers w ON w.i
               WHERE a.status = 'running' AND w.dead_at IS NULL GROUP BY w.pid"""
 UNSETTLED = "SELECT count(*) FROM fsm.actions WHERE status IN ('pending', 'published', 'running')"
 PUBLISHED = "SELECT count(*) FROM fsm.actions WHERE status IN ('pending', 'published')"
-BACKENDS = """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+BACKENDS = """SELECT pid, state <> 'idle' FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
                AND application_name <> 'harness' ORDER BY (state = 'active') DESC, random() LIMIT 3"""
 
 
@@ -121,7 +121,7 @@ class Faults:
             self._due.remove(due)
             self.done[due.name] += hit is not None
             self.hits[due.name] += bool(hit)
-            if not hit and self.done[due.name] < self._world.plan.faults[due.name].times * TRIES:
+            if not hit:
                 self._try_again(due.name, now)
 
     def _all_up(self, now: float) -> bool:
@@ -137,7 +137,7 @@ class Faults:
         """A fault that hit nothing shows nothing: another one, if there would be too few without it."""
         fault = self._world.plan.faults[name]
         coming = sum(due.name == name for due in self._due)
-        if self.hits[name] + coming < fault.hits:
+        if self.hits[name] + coming < fault.hits and self.done[name] < fault.times * TRIES:
             self._due.append(Due(now + self._random.uniform(1.0, 5.0), name))
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class Faults:
     # Each fault returns whether it hit work in flight; None: it was not done, as nothing was. `last`: then do it anyway.
 
     def _kill_worker(self, *, last: bool) -> bool | None:
-        return self._kill_busy(self._world.processes.of("worker"), last=last)
+        return self._kill_busy(self._world.processes.victims("worker"), last=last)
 
     def _kill_busy(self, children: list[Child], *, last: bool) -> bool | None:
         running = self._running()
@@ -162,7 +162,7 @@ class Faults:
         running = self._running()
         found = [
             (child, pid)
-            for child in self._world.processes.of("worker")
+            for child in self._world.processes.victims("worker")
             if self._world.plan.workers[child.name] == "prefork"
             for pid in forks(child)
         ]
@@ -173,13 +173,13 @@ class Faults:
         return bool(busy)
 
     def _kill_relay(self, *, last: bool) -> bool | None:
-        return self._kill_if(self._world.processes.of("relay"), PUBLISHED, last=last)
+        return self._kill_if(self._world.processes.victims("relay"), PUBLISHED, last=last)
 
     def _kill_submitter(self, *, last: bool) -> bool | None:
-        return self._kill_writer(self._world.processes.of("submitter"), "try", last=last)
+        return self._kill_writer(self._world.processes.victims("submitter"), "try", last=last)
 
     def _kill_operator(self, *, last: bool) -> bool | None:
-        return self._kill_writer(self._world.processes.of("operator"), "retry", last=last)
+        return self._kill_writer(self._world.processes.victims("operator"), "retry", last=last)
 
     def _kill_writer(self, children: list[Child], word: str, *, last: bool) -> bool | None:
         busy = [child for child in children if self._last_word(child) == word]
@@ -191,7 +191,7 @@ class Faults:
 
     def _stop_worker(self, *, last: bool) -> bool | None:
         running = self._running()
-        children = [child for child in self._world.processes.of("worker") if child.stopped_until is None]
+        children = [child for child in self._world.processes.victims("worker") if child.stopped_until is None]
         busy = [child for child in children if self._at_work(child, running)]
         if not children or not (busy or last):
             return None
@@ -200,19 +200,21 @@ class Faults:
         return bool(busy)
 
     def _stop_relay(self, *, last: bool) -> bool | None:
-        children = self._world.processes.of("relay")
-        if not children or not (self._number(PUBLISHED) or last):
+        children = self._world.processes.victims("relay")
+        hit = self._aimed(PUBLISHED, last=last)
+        if not children or hit is None:
             return None
         self._world.processes.stop(self._random.choice(children), self._world.plan.lease * 1.5)
-        return True
+        return hit
 
     def _terminate_backends(self, *, last: bool) -> bool | None:
-        pids = [row[0] for row in self._ask(BACKENDS)]
-        if not pids and not last:
+        found = self._ask(BACKENDS)
+        busy = any(is_busy for _, is_busy in found)
+        if not (busy or last):
             return None
-        for pid in pids:
+        for pid, _ in found:
             self._ask(f"SELECT pg_terminate_backend({pid})")
-        return bool(pids)
+        return busy
 
     def _flush(self, *, last: bool) -> bool | None:
         with self._world.valkey.client() as client:
@@ -223,61 +225,64 @@ class Faults:
         return waiting
 
     def _kill_broker(self, *, last: bool) -> bool | None:
-        if not (self._number(PUBLISHED) or last):
-            return None
-        self._world.valkey.kill()
-        self._wait(self._random.uniform(0.5, 2.0))
-        self._world.valkey.start()
-        return True
+        hit = self._aimed(PUBLISHED, last=last)
+        if hit is not None:
+            self._world.valkey.kill()
+            self._wait(self._random.uniform(0.5, 2.0))
+            self._world.valkey.start()
+        return hit
 
     def _stop_postgres(self, *, last: bool) -> bool | None:
-        if not (self._number(UNSETTLED) or last):
-            return None
-        self._restart_postgres(self._random.uniform(0, 1.0))
-        return True
+        hit = self._aimed(UNSETTLED, last=last)
+        if hit is not None:
+            self._restart_postgres(self._random.uniform(0, 1.0))
+        return hit
 
     def _postgres_away(self, *, last: bool) -> bool | None:  # noqa: ARG002 - they are all called alike
         """For longer than a lease: all heartbeats are late at once, and nobody is dead."""
+        hit = bool(self._number(UNSETTLED))
         self._restart_postgres(self._world.plan.lease * 1.5)
-        return True
+        return hit
 
     def _black_hole(self, *, last: bool) -> bool | None:
-        if not (self._number(UNSETTLED) or last):
+        hit = self._aimed(UNSETTLED, last=last)
+        if hit is None:
             return None
         proxies = self._random.sample(
             list(self._world.proxies), self._random.randint(1, len(self._world.proxies))
         )
+        before = sum(proxy.swallowed for proxy in proxies)
         for proxy in proxies:
             proxy.black_hole()
-        self._heal_in(5.0, proxies)
-        return True
+
+        def heal() -> None:
+            # With a reset: the connections lost bytes, and a caller's own engine may wait for an answer as long as it likes.
+            for proxy in proxies:
+                proxy.cut()
+                proxy.heal()
+            if hit and sum(proxy.swallowed for proxy in proxies) == before:
+                self.hits["black_hole"] -= 1  # nothing fell into it
+                self._try_again("black_hole", time.time())
+
+        self._later.append((time.time() + 5.0, heal))
+        return hit
 
     def _cut_after_commit(self, *, last: bool) -> bool | None:  # noqa: ARG002 - they are all called alike
         proxy = self._world.proxies[0]
-        before = proxy.cuts
+        before = proxy.withheld
         proxy.cut_after_commit(2)
         self._later.append((time.time() + 3.0, lambda: self._count_cuts(proxy, before)))
         return False
 
     def _count_cuts(self, proxy: Proxy, before: int) -> None:
-        self.hits["cut_after_commit"] += proxy.cuts > before
+        self.hits["cut_after_commit"] += proxy.withheld > before
         proxy.heal()
 
     def _reset(self, *, last: bool) -> bool | None:  # noqa: ARG002 - they are all called alike
-        hit = any(proxy.open for proxy in self._world.proxies)
+        hit = any(proxy.open for proxy in self._world.proxies) and bool(self._number(UNSETTLED))
         for proxy in self._world.proxies:
             proxy.cut()
         return hit
-
-    def _heal_in(self, seconds: float, proxies: Sequence[Proxy]) -> None:
-        """With a reset: the connections lost bytes, and a caller's own engine may wait for an answer as long as it likes."""
-
-        def heal() -> None:
-            for proxy in proxies:
-                proxy.cut()
-                proxy.heal()
-
-        self._later.append((time.time() + seconds, heal))
 
     def _restart_postgres(self, down: float) -> None:
         self._world.postgres.immediate()
@@ -294,11 +299,15 @@ class Faults:
             time.sleep(0.05)
 
     def _kill_if(self, children: list[Child], query: str, *, last: bool) -> bool | None:
-        hit = bool(self._number(query))
-        if not children or not (hit or last):
+        hit = self._aimed(query, last=last)
+        if not children or hit is None:
             return None
         self._world.processes.kill(self._random.choice(children))
         return hit
+
+    def _aimed(self, query: str, *, last: bool) -> bool | None:
+        """Whether something is in flight; None: nothing is, and there is still time for it to come."""
+        return bool(self._number(query)) or (False if last else None)
 
     def _at_work(self, child: Child, running: dict[int, int]) -> bool:
         return any(pid in running for pid in (child.pid, *forks(child)))
@@ -325,7 +334,6 @@ class Faults:
             try:
                 if self._connection is None:
                     self._connection = self._world.postgres.connect(self._world.database)
-                    self._connection.execute("SET application_name = 'harness'")
                 return self._connection.execute(query.encode()).fetchall()
             except psycopg.Error:
                 if self._connection is not None:

@@ -1,4 +1,4 @@
-"""The machines under test: every kind of action, and effects that leave the ground truth behind.
+"""The machines under test: every kind of action. What they do is in `chaos.effects`.
 
 A job takes `Do(id, kind)`; what the kinds ask for is in `KINDS`. Each event of a submitter has an id of its own, and each result
 says which attempt it is of: so the log alone tells what was taken twice.
@@ -6,45 +6,19 @@ says which attempt it is of: so the log alone tells what was taken twice.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeAlias
 from zlib import crc32
 
-from tenacity import wait_random
+from sqlalchemy import column, insert, table
 
 from chaos.flows import flow
-from chaos.truth import FOLDER
-from chaos.truth import Effects as Noted
-from fsm_core import (
-    After,
-    Attempt,
-    ChildEnded,
-    Effects,
-    Failed,
-    Machine,
-    NotDone,
-    Permanent,
-    Rejected,
-    Retry,
-    Route,
-    Send,
-    Spawn,
-    To,
-    Untracked,
-)
-from fsm_core.postgres.crash import Point, reached
+from fsm_core import After, Change, ChildEnded, Failed, Machine, Rejected, Route, Send, Spawn, To, Untracked
 
 LIMIT, MOST_AT_ONCE, LIMIT_KEYS = "chaos", 2, 5
 LANES = 10
 DESKS = 4
-BUDGET = 6
-DOOMED_BUDGET = 2
 KINDS = {
     "work": 24, "later": 12, "flaky": 8, "slow": 8, "asked": 6, "lane": 10, "limited": 8, "doomed": 4, "killer": 1, "tell": 5,
     "timer": 5, "send": 5, "spawn": 4,
@@ -284,6 +258,46 @@ def where(action: Asks) -> Route:
     return Route(priority=3 if isinstance(action, Later) else 5)
 
 
+@dataclass(frozen=True)
+class Twice:
+    """Does what `chaos.pairs` asks for, until two processes have died of it. Under a limit: each retry is admitted again."""
+
+    id: str
+
+
+twice = Machine("twice", states=Open, events=Do | Did | Failed[Twice], actions=Twice, initial=Open())
+
+
+@twice.on
+def do_twice(state: Open, event: Do) -> To[Open, Twice]:
+    now = replace(state, asked=state.asked + 1)
+    return now, [Twice(event.id)] if event.kind == "twice" else []
+
+
+@twice.on
+def did_twice(state: Open, _event: Did | Failed[Twice]) -> Open:
+    return replace(state, did=state.did + 1)
+
+
+@twice.route
+def where_twice(_action: Twice) -> Route:
+    return Route(limit=LIMIT)
+
+
+TOLD = table("told", column("key"), column("seq"))
+"""A table of the application's own, which `chaos.pairs` makes."""
+
+
+@twice.project
+def tell_application(change: Change[Open, Do | Did | Failed[Twice]]) -> list[object]:
+    """A machine with a projection is decided under its lock: the point before that commit is on the path of every event."""
+    return [insert(TOLD).values(key=change.key, seq=change.seq)]
+
+
+ALL = (job, leg, desk, flow, twice)
+QUEUES = ("default", "lanes", "killers", "others")
+
+
 def spread(id_: str, over: int) -> int:
     """The place of an id among `over`: the same in every process."""
     return crc32(id_.encode()) % over
@@ -296,117 +310,3 @@ def group_of(action: Asks) -> str:
     if isinstance(action, Limited):
         return f"limit-{spread(action.id, LIMIT_KEYS)}"
     return ""
-
-
-effects = Effects(job)
-leg_effects = Effects(leg)
-RETRY = Retry(max_attempts=BUDGET, wait=wait_random(min=0.05, max=0.3))
-
-
-@effects.act(retry=RETRY, timeout=60)
-def work(action: Work, attempt: Attempt[None]) -> Did:
-    return _does(action, attempt, 0.0)
-
-
-@effects.act(retry=RETRY, timeout=60)
-def slow(action: Slow, attempt: Attempt[None]) -> Did:
-    return _does(action, attempt, 1.0 + spread(action.id, 1000) / 1000)
-
-
-@effects.act(retry=RETRY, timeout=60)
-async def later(action: Later, attempt: Attempt[None]) -> Did:
-    with _noted(action, attempt):
-        await asyncio.sleep(0.2)
-    return Did(action.id, attempt.number)
-
-
-@effects.act(retry=RETRY, timeout=60)
-def flaky(action: Flaky, attempt: Attempt[None]) -> Did:
-    with _noted(action, attempt):
-        if attempt.number <= 1 + spread(action.id, 2):
-            raise ConnectionError("not yet")
-    return Did(action.id, attempt.number)
-
-
-@effects.act(retry=RETRY, timeout=60)
-def asked(action: Asked, attempt: Attempt[None]) -> Did:
-    with _noted(action, attempt):
-        time.sleep(0.3)
-        _charge(attempt).touch()
-        time.sleep(0.3)
-    return Did(action.id, attempt.number)
-
-
-@effects.probe
-def was_charged(action: Asked, attempt: Attempt[None]) -> Did | NotDone:
-    return Did(action.id, attempt.number) if _charge(attempt).exists() else NotDone()
-
-
-@effects.act(retry=RETRY, timeout=60)
-def lane(action: Lane, attempt: Attempt[None]) -> Did:
-    return _does(action, attempt, 0.05)
-
-
-@effects.act(retry=RETRY, timeout=60)
-def limited(action: Limited, attempt: Attempt[None]) -> Did:
-    return _does(action, attempt, 0.1)
-
-
-@effects.act(retry=Retry(max_attempts=DOOMED_BUDGET, wait=wait_random(min=0.05, max=0.2)), timeout=60)
-def doomed(action: Doomed, attempt: Attempt[None]) -> Did:
-    with _noted(action, attempt):
-        if attempt.number <= DOOMED_BUDGET * (1 + spread(action.id, 2)):
-            if spread(action.id, 3) == 0:
-                raise Permanent("not before somebody has looked")
-            raise ConnectionError("not before somebody has looked")
-    return Did(action.id, attempt.number)
-
-
-@effects.act(retry=RETRY, timeout=60)
-def killer(action: Killer, attempt: Attempt[None]) -> Did:
-    with _noted(action, attempt):
-        if attempt.number == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return Did(action.id, attempt.number)
-
-
-@effects.act(timeout=60)
-def tell(action: Tell, attempt: Attempt[None]) -> None:
-    with _noted(action, attempt):
-        return
-
-
-@leg_effects.act(retry=RETRY, timeout=60)
-def go(action: Go, attempt: Attempt[None]) -> Went:
-    with _noted(action, attempt):
-        time.sleep(0.05)
-    return Went(action.id, attempt.number)
-
-
-MACHINES = "chaos.machines:effects chaos.machines:leg_effects chaos.machines:desk chaos.flows:flow"
-ALL = (job, leg, desk, flow)
-QUEUES = ("default", "lanes", "killers", "others")
-
-
-def _noted(action: Asks | Go, attempt: Attempt[None]) -> Noted:
-    group = "" if isinstance(action, Go) else group_of(action)
-    return _Reaching(type(action).__name__, attempt.idempotency_key, attempt.number, group)
-
-
-class _Reaching(Noted):
-    """An effect in which a process can be told to die."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        reached(Point.WORKER_IN_EFFECT)
-
-
-def _does(action: Asks, attempt: Attempt[None], seconds: float) -> Did:
-    with _noted(action, attempt):
-        time.sleep(seconds)
-    return Did(action.id, attempt.number)
-
-
-def _charge(attempt: Attempt[None]) -> Path:
-    """What the outside world knows of an action, by its idempotency key."""
-    return Path(os.environ[FOLDER]) / f"charge.{attempt.idempotency_key}"

@@ -27,7 +27,7 @@ class Mischief:
         self._client = valkey.client()
         self._random = random.Random(f"mischief {seed}")
         self._share = share
-        self._known: set[bytes] = set()
+        self._known: set[int] = set()
         self._seen: list[tuple[str, bytes]] = []
         self.done: Counter[str] = Counter()
 
@@ -48,9 +48,9 @@ class Mischief:
     def _meddle(self, queue: str) -> None:
         waiting: list[bytes] = self._client.lrange(queue, 0, LOOK)  # type: ignore[assignment]
         for message in waiting:
-            if message in self._known:
+            if hash(message) in self._known:
                 continue  # what was doubled is not doubled again: it would be without end
-            self._known.add(message)
+            self._known.add(hash(message))
             draw = self._random.random() / max(self._share, 1e-9)
             if draw < 0.5:
                 self._send("doubled", queue, message)
@@ -62,7 +62,7 @@ class Mischief:
             self._seen = [*self._seen[-KEPT:], (queue, message)]
 
     def _send(self, what: str, queue: str, message: bytes) -> None:
-        self._known.add(message)
+        self._known.add(hash(message))
         self._client.lpush(queue, message)
         self.done[what] += 1
 

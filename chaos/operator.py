@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 PAUSE = 0.4
 MOST_RETRIES = 3
+AT_ONCE = 50
+"""How many it retries between two pauses: more than a long run makes, else it is the operator whom the end of a run waits for."""
+
 OPEN = ("blocked", "pending", "published", "running")
 NAME = "operator"
 
@@ -61,7 +64,7 @@ class Operator:
     def _retry(self) -> bool:
         """Whether there was anything to retry, or may be."""
         failed = self._store.actions(status="failed", action="Doomed", limit=5000)
-        left = [each.id for each in failed if self._retries.get(str(each.id), 0) < MOST_RETRIES][:10]
+        left = [each.id for each in failed if self._retries.get(str(each.id), 0) < MOST_RETRIES][:AT_ONCE]
         for id_ in left:
             self._retries[str(id_)] = self._retries.get(str(id_), 0) + 1
             self._say("retry", id_)

@@ -32,6 +32,12 @@ CRASHES = {
 """Every crash point at least twice, over the starts of a run's processes; `MIGRATION` comes before them. Prefork is left out: its children
 inherit what their parent is armed with, and would never stop to die."""
 
+SLOTS = {"threads": 4, "prefork": 2, "solo": 1}
+"""How many effects a worker of each pool runs at once."""
+
+WORKERS = {"threads": "threads", "prefork": "prefork", "solo": "solo", "proxied": "threads"}
+"""The pool of each worker, by its name."""
+
 TAIL = 5
 """How many more events each submitter brings after the last fault."""
 
@@ -51,7 +57,9 @@ class Plan:
     seconds: over which events and faults are spread. lease: of the processes, in seconds. faults: by name, see
     `chaos.faults`. kinds, styles: the mix of events. submitters: how many, the first of them async. workers: pool by name.
     crashes: the crash points that a process is armed with at its first start, its second, ... duplicates: how often the broker's messages
-    are meddled with. patience: in seconds, how long after the last fault everything must have ended.
+    are meddled with. patience: in seconds, how long after the last fault everything must have ended, what waits for the operator too.
+    spared: workers and relays that no fault kills or stops, so that one sees what becomes of a process that lives long.
+    blow: whether it ends with `chaos.blow`, from which recovery is measured.
     """
 
     name: str
@@ -64,19 +72,14 @@ class Plan:
     kinds: Mapping[str, int] = field(default_factory=lambda: dict(KINDS))
     styles: Mapping[str, int] = field(default_factory=lambda: dict(STYLES))
     submitters: int = 3
-    workers: Mapping[str, str] = field(
-        default_factory=lambda: {
-            "threads": "threads",
-            "prefork": "prefork",
-            "solo": "solo",
-            "proxied": "threads",
-        }
-    )
+    workers: Mapping[str, str] = field(default_factory=lambda: dict(WORKERS))
     relays: int = 2
     operator: bool = True
     crashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     duplicates: float = 0.3
     patience: float = 90.0
+    spared: tuple[str, ...] = ()
+    blow: bool = False
 
     @property
     def total(self) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
-from fsm_core.postgres.crash import VARIABLE
+from fsm_core.postgres.crash import FILE, VARIABLE
 from workers.dev.leash import leashed
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Child:
     """One process: what it is, how it is started, and what has become of it.
 
     env: on top of the harness's own. crashes: what it is armed with at its next starts; what it dies without reaching comes again.
-    armed: with what it was started, and how long its log was then. ends: whether it is done when it ends well; else it is started again, whatever its status is.
+    armed: with what it was started, and how long its log was then. ends: whether it is done when it ends well; else it is started again, whatever
+    its status is. spared: no fault kills or stops it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Child:
     pids: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     wanted: bool = True
+    spared: bool = False
 
     @property
     def pid(self) -> int | None:
@@ -75,9 +77,9 @@ class Processes:
         self._start(child)
         return child
 
-    def of(self, *kinds: str) -> list[Child]:
-        """Those of some kinds that run."""
-        return [child for child in self._children.values() if child.kind in kinds and child.pid is not None]
+    def victims(self, kind: str) -> list[Child]:
+        """Those of a kind that run and are not spared."""
+        return [child for child in self.every(kind) if child.pid is not None and not child.spared]
 
     def every(self, *kinds: str) -> list[Child]:
         """All of some kinds."""
@@ -138,22 +140,33 @@ class Processes:
             child.statuses.append(child.process.wait())
             child.process = None
 
+    def disarm(self) -> None:
+        """Nobody is to die at a crash point any more, now or after a new start."""
+        for child in self._children.values():
+            child.crashes.clear()
+            child.armed = None
+            self._orders(child).unlink(missing_ok=True)
+
     def log(self, child: Child) -> Path:
         """What it has said."""
         return self._folder / f"{child.name}.log"
+
+    def _orders(self, child: Child) -> Path:
+        return self._folder / f"{child.name}.orders"
 
     def _start(self, child: Child) -> None:
         extra: dict[str, str] = {}
         with self.log(child).open("ab") as output:
             if child.crashes:
                 child.armed = (child.crashes.pop(0), output.tell())
-                extra[VARIABLE] = child.armed[0]
+                self._orders(child).write_text(child.armed[0])
+                extra[VARIABLE] = f"{FILE}{self._orders(child)}"
             child.process = subprocess.Popen(
                 leashed([sys.executable, "-m", "chaos.entry", *child.argv], death_signal=signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **child.env, **extra},
+                env={**os.environ, "PGAPPNAME": child.name, **child.env, **extra},
                 cwd=ROOT,
                 start_new_session=True,
             )

@@ -60,7 +60,8 @@ class Proxy:
     """Listens on a free port of the loopback interface, and passes everything on to `upstream` until it is told otherwise.
 
     upstream: a server's URL; Postgres may be at a socket (`?host=/folder`). Attributes: `port`; `url`, that of `upstream` with
-    the proxy's address in it; `accepted`, `swallowed` (bytes) and `cuts` (connections), counted from the start.
+    the proxy's address in it; `accepted`, `swallowed` (bytes), `cuts` (connections) and `withheld` (of these, the ones that were cut
+    after a commit), counted from the start.
     A direction of a connection that lost bytes stays dead after `heal`: a stream with a hole must not go on. All methods may be
     called from any thread, and have taken effect when they return.
     """
@@ -77,7 +78,7 @@ class Proxy:
         self.port: int = self._place.getsockname()[1]
         url = url.difference_update_query(["host"]).set(host=HOST, port=self.port)
         self.url = url.render_as_string(hide_password=False)
-        self.accepted = self.swallowed = self.cuts = 0
+        self.accepted = self.swallowed = self.cuts = self.withheld = 0
         self._links: set[Link] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
@@ -245,6 +246,7 @@ class Proxy:
         idle = link.talk.answered(data)
         if link.doomed and idle:
             self.cuts += 1
+            self.withheld += 1
             link.cut()
         return link.doomed
 

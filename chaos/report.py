@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from chaos.conduct import FEWEST_SAMPLES, grown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from chaos.oracle import Judgement
-    from chaos.run import Evidence
+    from chaos.evidence import Evidence
+    from chaos.verdict import Judgement
 
 SAID = 5
 GREEN, RED, INVALID = 0, 1, 3
@@ -68,6 +70,15 @@ def kills(evidence: Evidence) -> int:
     )
 
 
+def memory(evidence: Evidence) -> dict[str, list[float]]:
+    """Of the processes that nobody killed, in MiB: what was usual early in the run, and late."""
+    return {
+        name: [round(size / 2**20, 1) for size in grown(sizes)]
+        for (name, _), sizes in evidence.memory.items()
+        if len(sizes) >= FEWEST_SAMPLES
+    }
+
+
 def document(evidence: Evidence, judgement: Judgement) -> dict[str, object]:
     """The same, to keep."""
     plan = evidence.plan
@@ -75,7 +86,7 @@ def document(evidence: Evidence, judgement: Judgement) -> dict[str, object]:
         "plan": plan.name, "seed": plan.seed, "machines": plan.machines, "events": plan.events, "seconds": round(evidence.seconds, 1),
         "healed_after": evidence.healed_after, "status": status(judgement), "kills": kills(evidence), "numbers": judgement.numbers,
         "faults": {name: [evidence.faults[name], evidence.hits[name]] for name in plan.faults}, "messages": dict(evidence.mischief),
-        "crash points": dict(Counter(evidence.points)),
+        "crash points": dict(Counter(evidence.points)), "memory": memory(evidence),
         "verdicts": [
             {"check": v.check, "guarantee": v.guarantee, "trials": v.trials, "failures": v.failures[:50], "bound": v.bound}
             for v in judgement.verdicts

@@ -5,23 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import re
 import subprocess
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
 from sqlalchemy import create_engine
 
+from chaos import gauges
+from chaos.blow import blow
+from chaos.effects import MACHINES
 from chaos.entry import MUTANT
+from chaos.evidence import Evidence, deaths
 from chaos.faults import Faults, World
-from chaos.machines import ALL, DESKS, LIMIT, MACHINES, MOST_AT_ONCE, desk
+from chaos.machines import ALL, DESKS, LIMIT, MOST_AT_ONCE, desk
 from chaos.mischief import Mischief
-from chaos.plan import MIGRATION
+from chaos.plan import MIGRATION, SLOTS
 from chaos.processes import ROOT, Child, Processes
 from chaos.proxy import Proxy
 from chaos.submitter import BEGAN, DONE, HEALED, PLAN
@@ -40,35 +41,9 @@ if TYPE_CHECKING:
 TICK = 0.02
 START_TIMEOUT = 120.0
 LOOK_EVERY = 0.25
-SLOTS = {"threads": 4, "prefork": 2, "solo": 1}
+WEIGH_EVERY = 5.0
 OPEN = "SELECT count(*) FROM fsm.actions WHERE status NOT IN ('completed', 'failed', 'cancelled')"
 THERE = "SELECT count(*) FROM fsm.workers WHERE kind IN ('node', 'relay') AND dead_at IS NULL"
-OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-
-
-@dataclass
-class Evidence:
-    """What a run has left behind, for the oracle."""
-
-    plan: Plan
-    folder: Path
-    url: str
-    seconds: float = 0.0
-    healed_after: float | None = None
-    """How long after the last fault everything had ended; None: it did not, in its time."""
-
-    faults: Counter[str] = field(default_factory=Counter)
-    hits: Counter[str] = field(default_factory=Counter)
-    mischief: Counter[str] = field(default_factory=Counter)
-    restarts: list[float] = field(default_factory=list)
-    points: list[str] = field(default_factory=list)
-    """The crash points at which a process died, in their order."""
-
-    unfinished: list[str] = field(default_factory=list)
-    """Submitters that did not come to their end."""
-
-    connections: int = 0
-    """What is still connected after all processes have ended."""
 
 
 class Run:
@@ -99,14 +74,16 @@ class Run:
             )
             faults = Faults(world)
             stack.callback(faults.close)
+            evidence.dead_before = gauges.dead_rows(self._postgres, self._database)
             began = self._start(world)
             self._rage(world, faults, evidence, began)
-            self._heal(world, evidence)
+            self._heal(world, evidence, url)
+            gauges.measure(evidence, self._postgres, self._database)
             processes.end(processes.every("worker", "relay", "operator", "submitter"))
         evidence.seconds = time.time() - began
         evidence.faults, evidence.hits, evidence.restarts = faults.done, faults.hits, world.restarts
-        evidence.connections = self._others()
-        evidence.points = deaths(self._folder)
+        evidence.left = gauges.left(self._postgres, self._database)
+        evidence.points = [point for _, point in deaths(self._folder)]
         return evidence
 
     def _prepare(self) -> str:
@@ -144,9 +121,8 @@ class Run:
 
         def add(name: str, kind: str, *argv: str, through: bool = False, ends: bool = False) -> None:
             env = {**common, **(proxied if through else direct)}
-            world.processes.add(
-                Child(name, kind, argv, env, ends=ends, crashes=list(self._plan.crashes.get(name, ())))
-            )
+            crashes, spared = list(self._plan.crashes.get(name, ())), name in self._plan.spared
+            world.processes.add(Child(name, kind, argv, env, ends=ends, crashes=crashes, spared=spared))
 
         for name, pool in self._plan.workers.items():
             queues = "default,lanes,others" + ",killers" * (pool == "prefork")
@@ -175,12 +151,16 @@ class Run:
         """Until all events are brought, all faults are done and all crash points died at; at most for three times as long as planned."""
         mischief = Mischief(self._valkey, self._plan.seed, self._plan.duplicates)
         faults.begin(began)
-        looked = 0.0
+        looked = weighed = 0.0
+        spared = [child for child in world.processes.every("worker", "relay") if child.spared]
         limit = began + self._plan.seconds * 3 + 60
         while time.time() < limit:
             now = time.time()
             world.processes.tend()
             faults.tick(now)
+            if now - weighed > WEIGH_EVERY:
+                weighed = now
+                gauges.weigh(spared, evidence)
             if now - looked > LOOK_EVERY:
                 looked = now
                 if self._plan.duplicates:
@@ -194,16 +174,17 @@ class Run:
         mischief.close()
         evidence.mischief = mischief.done
 
-    def _heal(self, world: World, evidence: Evidence) -> None:
+    def _heal(self, world: World, evidence: Evidence, url: str) -> None:
         """No more faults. What is still to be done must be done within the plan's patience."""
         for proxy in world.proxies:
             proxy.heal()
         for child in world.processes.every("worker", "relay", "submitter", "operator"):
             world.processes.resume(child)
-            child.crashes.clear()
-            child.armed = None
+        world.processes.disarm()
+        if self._plan.blow:
+            blow(world, url)
         (self._folder / HEALED).touch()
-        healed = time.time()
+        evidence.healed = healed = time.time()
         while time.time() - healed < self._plan.patience:
             world.processes.tend()
             waiting = [
@@ -218,11 +199,12 @@ class Run:
         ]
 
     def _spent(self, world: World) -> bool:
-        """Whether nobody is armed any more, or there is nothing left to do that would get anybody to where it is to die."""
+        """Whether it is over: nobody is armed any more, or nothing is left to do that would get anybody to where it is to die."""
         armed = any(
             child.armed or child.crashes for child in world.processes.every("worker", "relay", "submitter")
         )
-        return not armed or self._number(OPEN) == 0
+        # Before the last blow the backlog is worked off: it is recovery that is measured then, not throughput.
+        return (not armed and not self._plan.blow) or self._number(OPEN) == 0
 
     def _all_brought(self) -> bool:
         return all((self._folder / f"{DONE}{number}").exists() for number in range(self._plan.submitters))
@@ -235,27 +217,3 @@ class Run:
         except psycopg.Error:
             return -1
         return int(str(row[0])) if row else -1
-
-    def _others(self) -> int:
-        """What is connected but the one who asks; those that end just now are given a moment."""
-        found = 0
-        for _ in range(50):
-            with self._postgres.connect() as connection:
-                row = connection.execute(OTHERS.encode(), (self._database,)).fetchone()
-            found = int(str(row[0])) if row else 0
-            if found == 0:
-                break
-            time.sleep(0.1)
-        return found
-
-
-def deaths(folder: Path) -> list[str]:
-    """The crash points that the logs tell of, by time."""
-    found = [
-        (float(at), point)
-        for log in folder.glob("*.log")
-        for point, at in re.findall(
-            r"^crash point (\S+), process \d+, ([\d.]+)$", log.read_text(errors="replace"), re.MULTILINE
-        )
-    ]
-    return [point for _, point in sorted(found)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chaos.machines import KINDS
-from chaos.plan import CRASHES, Fault, Plan
+from chaos.plan import CRASHES, WORKERS, Fault, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,12 +43,14 @@ def plan(
             faults=faults,
             crashes=points,
             patience=180.0,
+            blow=True,
         )
     seconds = 2400.0 if minutes is None else minutes * 60
     points = {name: orders * 20 for name, orders in spaced(CRASHES, 20).items()}
     return Plan(
         "release", machines or 2000, events or 50, seconds, seed, faults=release(seconds), crashes=points,
-        submitters=4, patience=300.0, kinds=KINDS | {"slow": 2, "asked": 2},
+        submitters=4, patience=300.0, kinds=KINDS | {"slow": 2, "asked": 2}, workers=WORKERS | {"steady": "threads"},
+        relays=3, spared=("steady", "relay-2"), blow=True,
     )  # fmt: skip
 
 

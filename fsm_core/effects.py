@@ -34,7 +34,7 @@ class Attempt(Generic[R_co]):
     """One start of an effect, or of its probe.
 
     id: the action's. number: from 1, crashes included. deadline: when the attempt ends by its timeout (aware).
-    resources: what the `Effects` were given as `resources=`, entered once per worker process.
+    resources: what the `Effects` were given as `resources=`, entered once per worker process. machine, key: whose action it is.
     """
 
     id: ActionId

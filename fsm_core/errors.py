@@ -11,7 +11,7 @@ FsmError
 │   ├── InvalidPayload           a value that has no faithful JSON form, or JSON that fits no type
 │   │   ├── PayloadTooLarge      over the size limit
 │   │   └── Sealed               it is encrypted, and no key here opens it
-│   ├── InvalidKey               not a machine key
+│   ├── InvalidKey               not a machine key, or not a name that any row could have
 │   ├── UnknownMachine           no machine of that name (and version) is registered here
 │   ├── UnknownType              not a state, event or action of that machine
 │   ├── Rejected                 raised by a transition: "no", and nothing changes
@@ -21,6 +21,7 @@ FsmError
 │   ├── WrongSeq                 `expected_seq` is not the machine's seq
 │   ├── DedupMismatch            the dedup key was used before, with other content
 │   ├── InboxFull                too many events are held already
+│   ├── Overloaded               the machine has had, or has open, as much as the store's limits allow
 │   ├── ChildExists              a machine to be spawned is there already, and its parent has no edge to be told by
 │   ├── WrongStatus              the action is not in a status that allows this
 │   └── NotRetried               the action is a Spawn that failed: nobody runs it again
@@ -89,9 +90,7 @@ class DuplicateMachine(DefinitionError):
     """Two machines of one name and version are registered in one process."""
 
     def __init__(self, name: str, version: int) -> None:
-        super().__init__(
-            f"two machines are called {name!r}, version {version}; rows could not tell them apart"
-        )
+        super().__init__(f"two machines are called {name!r}, version {version}; no row could tell which")
         self.name = name
         self.version = version
 
@@ -101,19 +100,15 @@ class TransitionError(FsmError):
 
 
 class Impure(FsmError):
-    """Under `fsm_core.purity.guarded`: a machine's `function` did what only an effect may.
+    """Under `fsm_core.purity.guarded`: a machine's `function`, as `name (file:line)`, did what only an effect may.
 
-    function: its `name (file:line)`. call: what it called ("open", "datetime.now"), or in words what it did. place: the
-    line of the machine's own code, `file:line`; None where no single line did it.
+    call: what it called ("open"), or what it did in words. place: of the machine's own code, `file:line`; None: no single line.
     """
 
     def __init__(self, function: str, call: str, place: str | None = None, *, detail: str = "") -> None:
         at = "" if place is None else f" at {place}"
         super().__init__(f"{function} is impure: {call}{at}" + (f" ({detail:.1000})" if detail else ""))
-        self.function = function
-        self.call = call
-        self.place = place
-        self.detail = detail
+        self.function, self.call, self.place, self.detail = function, call, place, detail
 
 
 class InvariantViolated(TransitionError):
@@ -121,9 +116,7 @@ class InvariantViolated(TransitionError):
 
     def __init__(self, machine: str, state: str, message: str) -> None:
         super().__init__(f"{machine}: state {state} breaks an invariant: {message}")
-        self.machine = machine
-        self.state = state
-        self.message = message
+        self.machine, self.state, self.message = machine, state, message
 
 
 class ConfigurationError(FsmError):
@@ -160,16 +153,15 @@ class Sealed(InvalidPayload):
 
 
 class InvalidKey(Refused):
-    """Not a machine key: a str of 1 to 255 printable characters, an int or a UUID."""
+    """Not a machine key (a str of 1 to 255 printable characters, an int or a UUID), or not a `what`: no row has it."""
 
-    def __init__(self, key: object, reason: str) -> None:
+    def __init__(self, key: object, reason: str, what: str = "machine key") -> None:
         try:
             shown = repr(str(key)[:80])
         except ValueError:  # an int of thousands of digits has no text
             shown = f"this {type(key).__name__}"
-        super().__init__(f"{shown} is no machine key: {reason}")
-        self.key = key
-        self.reason = reason
+        super().__init__(f"{shown} is no {what}: {reason}")
+        self.key, self.reason, self.what = key, reason, what
 
 
 class UnknownMachine(Refused):
@@ -179,22 +171,16 @@ class UnknownMachine(Refused):
         which = f"{name!r}" if version is None else f"{name!r} version {version}"
         among = ", ".join(known) or "none at all"
         super().__init__(f"no machine {which} is registered here (registered: {among})")
-        self.name = name
-        self.version = version
-        self.known = known
+        self.name, self.version, self.known = name, version, known
 
 
 class UnknownType(Refused):
     """`got` is not one of the machine's states, events or actions (`role` says which)."""
 
     def __init__(self, machine: str, role: str, got: str, known: tuple[str, ...]) -> None:
-        super().__init__(
-            f"{got} is no {role} of machine {machine!r} (declared: {', '.join(known) or 'none'})"
-        )
-        self.machine = machine
-        self.role = role
-        self.got = got
-        self.known = known
+        declared = ", ".join(known) or "none"
+        super().__init__(f"{got} is no {role} of machine {machine!r} (declared: {declared})")
+        self.machine, self.role, self.got, self.known = machine, role, got, known
 
 
 class Rejected(Refused):
@@ -221,9 +207,7 @@ class UnhandledEvent(Refused):
 
     def __init__(self, machine: str, state: str, event: str) -> None:
         super().__init__(f"machine {machine!r} has no edge for {event} in state {state}")
-        self.machine = machine
-        self.state = state
-        self.event = event
+        self.machine, self.state, self.event = machine, state, event
 
 
 class MachineEnded(Refused):
@@ -231,9 +215,7 @@ class MachineEnded(Refused):
 
     def __init__(self, name: str, key: str, status: str) -> None:
         super().__init__(f"machine {name}/{key} has ended: {status}")
-        self.name = name
-        self.key = key
-        self.status = status
+        self.name, self.key, self.status = name, key, status
 
 
 class WrongSeq(Refused):
@@ -262,6 +244,14 @@ class InboxFull(Refused):
         self.limit = limit
 
 
+class Overloaded(Refused):
+    """Machine `name`/`key` has had as many events, or has as many open actions, as the store's `Limits` allow: `why` says which."""
+
+    def __init__(self, name: str, key: str, why: str) -> None:
+        super().__init__(f"machine {name}/{key} takes no more for now: {why}")
+        self.name, self.key, self.why = name, key, why
+
+
 class ChildExists(Refused):
     """`Spawn` names a machine that is there already, and its parent declares no `Failed[Spawn]` to be told by."""
 
@@ -276,18 +266,14 @@ class WrongStatus(Refused):
 
     def __init__(self, action_id: str, status: str, wanted: tuple[str, ...]) -> None:
         super().__init__(f"action {action_id} is {status}, not {' or '.join(wanted)}")
-        self.action_id = action_id
-        self.status = status
-        self.wanted = wanted
+        self.action_id, self.status, self.wanted = action_id, status, wanted
 
 
 class NotRetried(Refused):
     """The action is a `Spawn` whose child's key was taken: its machine was told, and nobody runs it."""
 
     def __init__(self, action_id: str) -> None:
-        super().__init__(
-            f"action {action_id} is a Spawn: its key was taken, its machine has been told, and may bear another"
-        )
+        super().__init__(f"action {action_id} is a Spawn: its key was taken, and its machine has been told")
         self.action_id = action_id
 
 
@@ -317,10 +303,7 @@ class EventNotFound(NotFound):
 
     def __init__(self, name: str, key: str, seq: int, last: int) -> None:
         super().__init__(f"machine {name}/{key} has no event {seq} in its log (the last one is {last})")
-        self.name = name
-        self.key = key
-        self.seq = seq
-        self.last = last
+        self.name, self.key, self.seq, self.last = name, key, seq, last
 
 
 class WaitTimeout(FsmError, TimeoutError):
@@ -337,11 +320,7 @@ class ReplayFailed(FsmError):
 
     def __init__(self, name: str, key: str, seq: int, event: str, reason: str) -> None:
         super().__init__(f"{name}/{key} does not replay on this code: event {seq}, {event}: {reason}")
-        self.name = name
-        self.key = key
-        self.seq = seq
-        self.event = event
-        self.reason = reason
+        self.name, self.key, self.seq, self.event, self.reason = name, key, seq, event, reason
 
 
 class StoreError(FsmError):

@@ -10,13 +10,15 @@ import msgspec
 
 from fsm_core.codec import encode
 from fsm_core.errors import ConfigurationError, InvalidKey, TransitionError, UnknownType
-from fsm_core.types import ENGINE_EVENTS, Internal, Route
+from fsm_core.machine import Machine
+from fsm_core.payload import dump
+from fsm_core.types import ENGINE_EVENTS, MAX_KEY, Internal, Route
 
 if TYPE_CHECKING:
-    from fsm_core.machine import Machine
+    from collections.abc import Sequence
+
     from fsm_core.payload import Limits
 
-MAX_DEDUP_KEY = 255
 MAX_TTL = timedelta(days=366 * 10)
 
 UNBORN_TTL = timedelta(days=7)
@@ -37,8 +39,31 @@ def check(machine: Machine[Any, Any, Any], event: object, dedup_key: str | None)
         known = tuple(name for name, member in machine.events.items() if member.from_outside)
         raise UnknownType(machine.name, "event that comes from outside", type(event).__name__, known)
     machine.event_name(event)
-    if dedup_key is not None and not _is_dedup_key(dedup_key):
-        raise InvalidKey(dedup_key, f"a dedup key is 1 to {MAX_DEDUP_KEY} printable characters")
+    checked_names(dedup_key=dedup_key)
+
+
+def name_of(machine: Machine[Any, Any, Any] | str) -> str:
+    """The name of a machine, or as it is given. Raises InvalidKey: no machine could be called that."""
+    if isinstance(machine, Machine):
+        return machine.name
+    return _name(machine, "machine name")
+
+
+def names_of(machines: Sequence[Machine[Any, Any, Any] | str] | None) -> list[str] | None:
+    """The same for many; None: all there are."""
+    return None if machines is None else [name_of(machine) for machine in machines]
+
+
+def checked_names(**given: str | None) -> None:
+    """Raises InvalidKey: no row could have such a name. None: it was not given."""
+    for what, name in given.items():
+        if name is not None:
+            _name(name, what.replace("_", " "))
+
+
+def checked_note(note: str) -> None:
+    """Raises InvalidPayload, PayloadTooLarge: a note that no row could keep."""
+    dump(note, "note")
 
 
 def checked_ttl(ttl: timedelta | None) -> None:
@@ -73,5 +98,7 @@ def digest(name: str, payload: str) -> bytes:
     return sha256(name.encode() + b"\0" + canonical).digest()
 
 
-def _is_dedup_key(given: object) -> bool:
-    return isinstance(given, str) and 0 < len(given) <= MAX_DEDUP_KEY and given.isprintable()
+def _name(given: object, what: str) -> str:
+    if not isinstance(given, str) or not 0 < len(given) <= MAX_KEY or not given.isprintable():
+        raise InvalidKey(given, f"1 to {MAX_KEY} printable characters", what)
+    return given

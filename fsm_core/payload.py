@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from fsm_core.errors import InvalidPayload, PayloadTooLarge, Sealed
+from fsm_core.errors import ConfigurationError, InvalidPayload, PayloadTooLarge, Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,11 +48,32 @@ REFUSED = "!"
 
 @dataclass(frozen=True)
 class Limits:
-    """What one payload may hold: bytes of JSON, levels of nesting, values in all."""
+    """What callers may ask of a store. size, depth, items: what one payload may hold: bytes of JSON, levels of nesting, values in all.
+
+    events, per: how many events one machine may have in any span of `per`. open: at how many open actions (timers and messages, too) it
+    takes no more. None: any number. A call beyond is refused (`Overloaded`); results, timers and messages of machines are not.
+
+    Raises ConfigurationError: a cap that lets nothing through.
+    """
 
     size: int = 64 * 1024
     depth: int = 32
     items: int = 10_000
+    events: int | None = None
+    per: timedelta = timedelta(seconds=1)
+    open: int | None = None
+
+    def __post_init__(self) -> None:
+        caps = [cap for cap in (self.events, self.open) if cap is not None]
+        if min(caps, default=1) < 1 or self.per <= timedelta(0):
+            raise ConfigurationError(
+                "a cap is 1 event or open action at least, and its span is longer than 0"
+            )
+
+    @property
+    def capped(self) -> bool:
+        """Whether one machine's load counts."""
+        return self.events is not None or self.open is not None
 
 
 DEFAULT_LIMITS = Limits()

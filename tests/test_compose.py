@@ -12,9 +12,12 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-SERVICES = {"postgres", "redis", "migrate", "relay", "worker", "flower"}
-OURS = {"migrate", "relay", "worker", "flower"}
-SECRETS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD"}
+SERVICES = {"postgres", "redis", "migrate", "logins", "relay", "worker", "flower"}
+TOOLS = {"fsm"}
+SECRETS = {
+    f"{each}_PASSWORD" for each in ("POSTGRES", "APP", "RELAY", "WORKER", "OPERATOR", "REDIS", "FLOWER")
+}
+OWNER = "fsm"
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +37,14 @@ def sample() -> dict[str, str]:
 
 
 def test_it_has_the_services_of_production(services: dict[str, dict[str, Any]]) -> None:
-    assert set(services) >= SERVICES
+    assert set(services) == SERVICES | TOOLS
+    assert {name for name, service in services.items() if service.get("profiles")} == TOOLS
 
 
 def test_every_lasting_service_has_a_health_check(services: dict[str, dict[str, Any]]) -> None:
     unchecked = {name for name, service in services.items() if not service.get("healthcheck", {}).get("test")}
 
-    assert unchecked == {"migrate"}
+    assert unchecked == {"migrate", "logins", *TOOLS}
 
 
 def test_what_is_published_is_published_to_loopback_only(services: dict[str, dict[str, Any]]) -> None:
@@ -66,7 +70,7 @@ def test_the_sample_names_every_variable_and_gives_no_password(text: str, sample
 def test_passwords_are_on_no_command_line(services: dict[str, dict[str, Any]]) -> None:
     commands = [f"{service.get('command')} {service.get('healthcheck')}" for service in services.values()]
 
-    assert not any("PASSWORD" in command for command in commands)
+    assert not any(re.search(r"\$\{?\w*PASSWORD", command) for command in commands)
 
 
 def test_workers_can_be_scaled(services: dict[str, dict[str, Any]]) -> None:
@@ -75,8 +79,28 @@ def test_workers_can_be_scaled(services: dict[str, dict[str, Any]]) -> None:
 
 
 def test_nothing_of_ours_runs_before_the_migrations(services: dict[str, dict[str, Any]]) -> None:
-    for name in OURS - {"migrate"}:
-        assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    done = {"condition": "service_completed_successfully"}
+    assert services["logins"]["depends_on"]["migrate"] == done
+    for name in ("relay", "worker", "fsm"):
+        assert services[name]["depends_on"]["logins"] == done
+
+
+def test_every_process_has_a_login_of_its_own(services: dict[str, dict[str, Any]]) -> None:
+    """The owner of the tables only migrates, and passes the passwords on; who needs no database has no address of one."""
+    urls = {name: service.get("environment", {}).get("DATABASE_URL") for name, service in services.items()}
+    users = {
+        name: re.fullmatch(r"postgresql\+psycopg://(\w+):\$\{(\w+):\?.*\}@postgres:5432/fsm", url)
+        for name, url in urls.items()
+        if url
+    }
+    assert {name: found.groups() for name, found in users.items() if found} == {
+        "migrate": (OWNER, "POSTGRES_PASSWORD"),
+        "relay": ("relay", "RELAY_PASSWORD"),
+        "worker": ("worker", "WORKER_PASSWORD"),
+        "fsm": ("operator", "OPERATOR_PASSWORD"),
+    }
+    knows_the_owner = {name for name, service in services.items() if "${POSTGRES_PASSWORD" in str(service)}
+    assert knows_the_owner == {"postgres", "migrate", "logins"}
 
 
 def test_containers_are_hardened(services: dict[str, dict[str, Any]]) -> None:
@@ -140,6 +164,18 @@ def test_compose_accepts_it_without_a_word(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert set(yaml.safe_load(done.stdout)["services"]) >= SERVICES
+
+
+def test_the_sample_says_how_to_make_passwords(tmp_path: Path) -> None:
+    """One line of it, run as it stands: every password is there, and no two are the same."""
+    sample = ROOT / ".env.sample"
+    (line,) = re.findall(r"^#   (awk .*)$", sample.read_text(), re.MULTILINE)
+    (tmp_path / sample.name).write_text(sample.read_text())
+    subprocess.run(line, shell=True, cwd=tmp_path, check=True)
+
+    made = dict(re.findall(r"^(\w+PASSWORD)=([0-9a-f]{48})$", (tmp_path / ".env").read_text(), re.MULTILINE))
+    assert made.keys() == SECRETS
+    assert len(set(made.values())) == len(SECRETS)
 
 
 @pytest.mark.parametrize("missing", sorted(SECRETS))

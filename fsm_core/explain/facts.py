@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from fsm_core.records import MachineRecord
     from fsm_core.types import ActionId, ActionStatus
@@ -44,10 +44,11 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """A limit that an action is under: what it allows, and how many have it now."""
+    """A limit that an action is under: what it allows, and how many of its key have it now."""
 
     max_running: int | None
     rate: float | None
+    per: timedelta | None
     running: int
 
 
@@ -63,4 +64,5 @@ class Facts:
     versions: Mapping[str, frozenset[int]]
     published: Mapping[str, int]
     """Rows published and not claimed, by queue."""
-    limits: Mapping[str, Limited]
+    limits: Mapping[tuple[str, str], Limited]
+    """Those that are set, by name and key; a queue's is `queue:<queue>`, without a key."""

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from fsm_core.explain.facts import Action, Facts
+    from fsm_core.explain.facts import Action, Facts, Limited
     from fsm_core.registry import AnyMachine
 
 PATIENCE = timedelta(seconds=5)
 """How long a step of the protocol may take before it is worth a word."""
+
+START_RELAY = "start a relay: fsm relay"
 
 
 class Weight(IntEnum):
@@ -58,10 +60,14 @@ def _reasons(facts: Facts, machine: AnyMachine | None) -> Iterator[Reason]:
         yield Reason(Weight.FINE, "ended", f"it has ended: {record.status}, {_ago(facts, record.ended_at)}")
     elif record.version not in facts.versions.get(record.machine, frozenset()):
         yield _unread(facts)
+    if record.status is MachineStatus.LIVE and all(a.told or _rings(facts, a) for a in facts.actions):
+        yield _outside(facts, machine)
     for action in facts.actions:
         yield from _action(facts, action)
-    if record.status is MachineStatus.LIVE and all(action.told for action in facts.actions):
-        yield _outside(facts, machine)
+
+
+def _rings(facts: Facts, action: Action) -> bool:
+    return action.timer is not None and action.run_at > facts.now
 
 
 def _unread(facts: Facts) -> Reason:
@@ -89,9 +95,9 @@ def _outside(facts: Facts, machine: AnyMachine | None) -> Reason:
             m.name for m in machine.events.values() if m.from_outside and (state, m.key) in machine.edges
         ]
         said = f": {', '.join(taken)}" if taken else ": no edge leads out of this state"
-    return Reason(
-        Weight.STUCK, "waits-for-event", f"nothing of it is under way; it waits for an event{said}{held}"
-    )
+    rings = any(_rings(facts, action) for action in facts.actions)
+    under_way, weight = ("nothing but time", Weight.WAITS) if rings else ("nothing of it", Weight.STUCK)
+    return Reason(weight, "waits-for-event", f"{under_way} is under way; it waits for an event{said}{held}")
 
 
 def _action(facts: Facts, action: Action) -> Iterator[Reason]:
@@ -122,7 +128,7 @@ def _running(facts: Facts, action: Action, name: str) -> Reason:
     if action.lease is None or action.lease < facts.now:
         said = f"{name} was running on {where}, whose lease has run out; a relay puts it back"
         weight = Weight.WAITS if facts.relays else Weight.BROKEN
-        return Reason(weight, "lost-worker", said, None if facts.relays else "start a relay: fsm relay")
+        return Reason(weight, "lost-worker", said, None if facts.relays else START_RELAY)
     return Reason(Weight.WAITS, "running", f"{name} runs on {where}, attempt {action.attempt}, since {since}")
 
 
@@ -131,21 +137,36 @@ def _blocked(facts: Facts, action: Action, name: str) -> Iterator[Reason]:
         yield _later(facts, action, name)
     elif action.holder is not None:
         yield Reason(Weight.WAITS, "lane", f"{name} waits for its turn: {action.holder} has {action.lane}")
-    elif action.limit is not None and action.limit not in facts.limits:
-        yield Reason(
-            Weight.BROKEN, "unknown-limit", f"{name} is under the limit {action.limit!r}, which nobody has set",
-            f"fsm limits set {action.limit}",
-        )  # fmt: skip
     elif action.limit is not None:
-        limited = facts.limits[action.limit]
-        yield Reason(
-            Weight.WAITS, "limit",
-            f"{name} is under the limit {action.limit!r}: {limited.running} run, {limited.max_running or 'any number'} may",
-        )  # fmt: skip
+        limited = facts.limits.get((action.limit, action.limit_key or ""))
+        yield _unset(action.limit, name) if limited is None else _limited(action, limited, name)
     elif facts.relays == 0:
         yield _no_relay(name)
     else:
         yield Reason(Weight.WAITS, "admission", f"{name} is about to be admitted")
+
+
+def _unset(limit: str, name: str) -> Reason:
+    said = f"{name} is under the limit {limit!r}, which nobody has set"
+    return Reason(Weight.BROKEN, "unknown-limit", said, f"fsm limits set {limit}")
+
+
+def _limited(action: Action, limited: Limited, name: str) -> Reason:
+    of = f" of {action.limit_key!r}" if action.limit_key else ""
+    said = f"{name} is under the limit {action.limit!r}{of}: {limited.running} run, {_allowed(limited)}"
+    return _held_back(limited, said)
+
+
+def _held_back(limited: Limited, said: str) -> Reason:
+    paused = limited.max_running == 0
+    return Reason(Weight.STUCK if paused else Weight.WAITS, "limit", said, "fsm limits" if paused else None)
+
+
+def _allowed(limited: Limited) -> str:
+    most = "any number may" if limited.max_running is None else f"{limited.max_running} may"
+    if limited.rate is None or limited.per is None:
+        return most
+    return f"{most}, {limited.rate:g} begin in {_span(limited.per)}"
 
 
 def _published(facts: Facts, action: Action, name: str) -> Reason:
@@ -156,7 +177,7 @@ def _published(facts: Facts, action: Action, name: str) -> Reason:
     said = f"{name} was sent to queue {action.queue!r} {since} ago and not started; {ahead} others wait there"
     if action.publishes:
         said += f"; its message was sent again {_count(action.publishes, 'time')}"
-    return Reason(Weight.WAITS, "published", said)
+    return Reason(Weight.WAITS, "published", said, None if facts.relays else START_RELAY)
 
 
 def _pending(facts: Facts, action: Action, name: str) -> Iterator[Reason]:
@@ -166,17 +187,21 @@ def _pending(facts: Facts, action: Action, name: str) -> Iterator[Reason]:
         yield _no_relay(name)
     elif action.queue not in facts.queues:
         yield _no_consumer(action, name)
-    elif facts.now - action.run_at > PATIENCE:
-        window = facts.published.get(action.queue, 0)
-        said = f"{name} is due since {_ago(facts, action.run_at)}: {_count(window, 'row')} of queue {action.queue!r} wait before it"
-        yield Reason(
-            Weight.WAITS,
-            "backlog",
-            said if window else f"{said}; is the broker there?",
-            "more workers, or a look at the broker",
-        )
-    else:
+    elif facts.now - action.run_at <= PATIENCE:
         yield Reason(Weight.WAITS, "due", f"{name} is about to be sent")
+    else:
+        yield _overdue(facts, action, f"{name} is due since {_ago(facts, action.run_at)}")
+
+
+def _overdue(facts: Facts, action: Action, said: str) -> Reason:
+    limited = facts.limits.get((f"queue:{action.queue}", ""))
+    if limited is not None:
+        said += f"; its queue {action.queue!r} is under a limit: {_allowed(limited)}"
+        return _held_back(limited, said)
+    window = facts.published.get(action.queue, 0)
+    said += f": {_count(window, 'row')} of queue {action.queue!r} wait before it"
+    said += "" if window else "; is the broker there?"
+    return Reason(Weight.WAITS, "backlog", said, "more workers, or a look at the broker")
 
 
 def _later(facts: Facts, action: Action, name: str) -> Reason:
@@ -193,7 +218,7 @@ def _later(facts: Facts, action: Action, name: str) -> Reason:
 
 
 def _no_relay(name: str) -> Reason:
-    return Reason(Weight.BROKEN, "no-relay", f"{name} is due, and no relay is alive", "start one: fsm relay")
+    return Reason(Weight.BROKEN, "no-relay", f"{name} is due, and no relay is alive", START_RELAY)
 
 
 def _no_consumer(action: Action, name: str) -> Reason:

@@ -149,7 +149,7 @@ class AsyncMemoryStore:
 
     async def machines(
         self,
-        name: str | None = None,
+        name: AnyMachine | str | None = None,
         *,
         status: str | None = None,
         state: str | None = None,
@@ -162,7 +162,7 @@ class AsyncMemoryStore:
         self,
         *,
         status: str | None = None,
-        machine: str | None = None,
+        machine: AnyMachine | str | None = None,
         key: Key | None = None,
         action: str | None = None,
         queue: str | None = None,
@@ -182,12 +182,18 @@ class AsyncMemoryStore:
         return self._store.log(machine, key)
 
     async def logs(
-        self, names: Sequence[str] | None = None, *, since: timedelta | None = None, after: UUID | None = None
+        self,
+        names: Sequence[AnyMachine | str] | None = None,
+        *,
+        since: timedelta | None = None,
+        after: UUID | None = None,
     ) -> list[Log]:
         """As `MemoryStore.logs`."""
         return self._store.logs(names, since=since, after=after)
 
-    async def count(self, names: Sequence[str] | None = None, *, since: timedelta | None = None) -> int:
+    async def count(
+        self, names: Sequence[AnyMachine | str] | None = None, *, since: timedelta | None = None
+    ) -> int:
         """As `MemoryStore.count`."""
         return self._store.count(names, since=since)
 

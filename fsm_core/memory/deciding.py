@@ -19,6 +19,8 @@ from fsm_core.errors import (
     WrongSeq,
 )
 from fsm_core.inputs import UNBORN_TTL, Dedup, remembered
+from fsm_core.load import Load, admit
+from fsm_core.memory.tables import OPEN
 from fsm_core.records import Receipt, receipt
 from fsm_core.types import MachineStatus
 from fsm_core.unit import Held, Seen, Unit
@@ -70,7 +72,6 @@ class Deciding:
         """The new machine, or the one that is there already."""
         row = self._tables.find(machine.name, key)
         if row is not None and row.status is MachineStatus.UNBORN:
-            row.partition_key, row.priority = place.partition_key, place.priority
             return self._born(machine, row, state, place)
         if row is not None:
             return replace(self.draft(row).snapshot, duplicate=True)
@@ -94,6 +95,8 @@ class Deciding:
             return _duplicate(draft, dedup, known)
         if call.expected_seq is not None and call.expected_seq != row.seq:
             raise WrongSeq(call.expected_seq, row.seq)
+        if self._limits.capped:
+            admit(draft.unit, self._load(row), self._limits)
         made, snapshots = uuid4(), list["Snapshot[Any]"]()
 
         def decide(taken: frozenset[Address]) -> Unit:
@@ -150,15 +153,22 @@ class Deciding:
     def _born(self, machine: AnyMachine, row: MachineRow, state: object, place: Place) -> Snapshot[Any]:
         """Signals came before: it is born with them in its inbox."""
         made, snapshots = uuid4(), list["Snapshot[Any]"]()
+        seen = self._tables.seen(row)._replace(partition_key=place.partition_key, priority=place.priority)
 
         def decide(taken: frozenset[Address]) -> Unit:
             bounds = Bounds(self._limits, taken, at=place.at)
-            draft = Draft.born(machine, self._tables.seen(row), state, made, bounds)
+            draft = Draft.born(machine, seen, state, made, bounds)
             snapshots.append(draft.snapshot)
             return self._offered(row, draft)
 
         self._write(row, self._tables.decided(decide))
+        row.partition_key, row.priority = place.partition_key, place.priority
         return snapshots[-1]
+
+    def _load(self, row: MachineRow) -> Load:
+        since = self._tables.clock.now() - self._limits.per
+        events = sum(each.occurred_at > since for each in self._tables.events[row.id])
+        return Load(events, sum(action.status in OPEN for action in self._tables.of_machine[row.id]))
 
     def _offered(self, row: MachineRow, draft: Draft) -> Unit:
         waiting = self._tables.waiting(row.id)

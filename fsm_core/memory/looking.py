@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from fsm_core import audit
 from fsm_core.delivery.waiters import Deadline
-from fsm_core.errors import (
-    ActionNotFound,
-    MachineNotFound,
-)
+from fsm_core.errors import ActionNotFound, MachineNotFound
+from fsm_core.inputs import checked_names, name_of, names_of
 from fsm_core.memory import logs, views
 from fsm_core.memory.clock import Clock
 from fsm_core.memory.deciding import Deciding
@@ -32,10 +29,6 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 E = TypeVar("E")
 A = TypeVar("A")
-
-MOST = 10_000
-
-log = logging.getLogger(__name__)
 
 
 class Looking:
@@ -84,33 +77,34 @@ class Looking:
     def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
         """As `PostgresStore.state_at`."""
         self.registry.add(machine)
-        return audit.state_at(self.log(machine, key), seq, self.registry.reader)
+        return audit.state_at(self._log(machine, key), seq, self.registry.reader)
 
     def diff(self, machine: Machine[S, E, A], key: Key, from_seq: int, to_seq: int) -> audit.Diff[S]:
         """As `PostgresStore.diff`."""
         self.registry.add(machine)
-        return audit.diff(self.log(machine, key), from_seq, to_seq, self.registry.reader)
+        return audit.diff(self._log(machine, key), from_seq, to_seq, self.registry.reader)
 
     def history(self, machine: AnyMachine | str, key: Key) -> list[HistoryEntry]:
         """As `PostgresStore.history`."""
         with self._tables.lock:
-            return views.history(self._tables, self._row(name_of(machine), key_text(key)))
+            return views.history(self._tables, self._row(name_of(machine), key_text(key), born=False))
 
     def record(self, machine: AnyMachine | str, key: Key) -> MachineRecord:
         """As `PostgresStore.record`."""
         with self._tables.lock:
-            return views.machine(self._tables, self._row(name_of(machine), key_text(key)))
+            return views.machine(self._tables, self._row(name_of(machine), key_text(key), born=False))
 
     def machines(
         self,
-        name: str | None = None,
+        name: AnyMachine | str | None = None,
         *,
         status: str | None = None,
         state: str | None = None,
         limit: int = 100,
     ) -> list[MachineRecord]:
         """As `PostgresStore.machines`."""
-        asked = (name, status, state)
+        checked_names(status=status, state=state)
+        asked = (None if name is None else name_of(name), status, state)
         with self._tables.lock:
             rows = [
                 r for r in self._tables.machines.values() if _fits(asked, (r.fsm, r.status, r.state_name))
@@ -122,14 +116,16 @@ class Looking:
         self,
         *,
         status: str | None = None,
-        machine: str | None = None,
+        machine: AnyMachine | str | None = None,
         key: Key | None = None,
         action: str | None = None,
         queue: str | None = None,
         limit: int = 100,
     ) -> list[ActionRecord]:
         """As `PostgresStore.actions`."""
-        asked = (status, machine, None if key is None else key_text(key), action, queue)
+        checked_names(status=status, action=action, queue=queue)
+        name = None if machine is None else name_of(machine)
+        asked = (status, name, None if key is None else key_text(key), action, queue)
         with self._tables.lock:
             rows = [
                 r
@@ -146,26 +142,37 @@ class Looking:
     def log(self, machine: AnyMachine | str, key: Key) -> audit.Log:
         """As `PostgresStore.log`."""
         with self._tables.lock:
-            return logs.log(self._tables, self._row(name_of(machine), key_text(key)))
+            return logs.log(self._tables, self._row(name_of(machine), key_text(key), born=False))
 
     def logs(
-        self, names: Sequence[str] | None = None, *, since: timedelta | None = None, after: UUID | None = None
+        self,
+        names: Sequence[AnyMachine | str] | None = None,
+        *,
+        since: timedelta | None = None,
+        after: UUID | None = None,
     ) -> list[audit.Log]:
         """As `PostgresStore.logs`; all are one page."""
         with self._tables.lock:
-            rows = sorted(self._changed(names, since), key=lambda row: row.id)
+            rows = sorted(self._changed(names_of(names), since), key=lambda row: row.id)
             return [logs.log(self._tables, row) for row in rows if after is None or row.id > after]
 
-    def count(self, names: Sequence[str] | None = None, *, since: timedelta | None = None) -> int:
+    def count(
+        self, names: Sequence[AnyMachine | str] | None = None, *, since: timedelta | None = None
+    ) -> int:
         """As `PostgresStore.count`."""
         with self._tables.lock:
-            return len(self._changed(names, since))
+            return len(self._changed(names_of(names), since))
 
-    def _row(self, name: str, key: str) -> MachineRow:
+    def _row(self, name: str, key: str, *, born: bool = True) -> MachineRow:
+        """Raises MachineNotFound; with `born` also if only a signal for it has come so far."""
         row = self._tables.find(name, key)
-        if row is None or row.status is MachineStatus.UNBORN:
+        if row is None or (born and row.status is MachineStatus.UNBORN):
             raise MachineNotFound(name, key)
         return row
+
+    def _log(self, machine: AnyMachine, key: Key) -> audit.Log:
+        with self._tables.lock:
+            return logs.log(self._tables, self._row(machine.name, key_text(key)))
 
     def _changed(self, names: Sequence[str] | None, since: timedelta | None) -> list[MachineRow]:
         """The machines of these names, changed in that time."""
@@ -184,8 +191,3 @@ class Looking:
 
 def _fits(asked: tuple[str | None, ...], found: tuple[str, ...]) -> bool:
     return all(want is None or want == has for want, has in zip(asked, found, strict=True))
-
-
-def name_of(machine: AnyMachine | str) -> str:
-    """The name, of a machine or as given."""
-    return machine if isinstance(machine, str) else machine.name

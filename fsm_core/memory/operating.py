@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from fsm_core import audit
-from fsm_core.errors import (
-    MachineEnded,
-    NotRetried,
-    WrongStatus,
-)
+from fsm_core.errors import MachineEnded, NotRetried, WrongStatus
+from fsm_core.inputs import checked_names, checked_note, name_of
 from fsm_core.limits import SECOND, Limit
 from fsm_core.memory import logs
-from fsm_core.memory.looking import Looking, name_of
+from fsm_core.memory.looking import Looking
 from fsm_core.memory.prune import Pruner
 from fsm_core.memory.tables import OPEN
 from fsm_core.memory.upcasts import upcasts
-from fsm_core.types import (
-    ActionId,
-    ActionStatus,
-    Key,
-    MachineStatus,
-    Spawn,
-    key_text,
-)
+from fsm_core.types import ActionId, ActionStatus, Key, MachineStatus, Spawn, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,10 +28,6 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 E = TypeVar("E")
 A = TypeVar("A")
-
-MOST = 10_000
-
-log = logging.getLogger(__name__)
 
 
 class Operating(Looking):
@@ -92,6 +77,7 @@ class Operating(Looking):
 
     def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """As `PostgresStore.cancel`."""
+        checked_note(note)
         with self._tables.lock:
             row = self._row(name_of(machine), key_text(key))
             if row.status is not MachineStatus.LIVE:
@@ -100,6 +86,7 @@ class Operating(Looking):
 
     def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
         """As `PostgresStore.cancel_action`."""
+        checked_note(note)
         with self._tables.lock:
             row = self._action(action_id)
             _must_be(row, (*OPEN, ActionStatus.FAILED))
@@ -127,6 +114,7 @@ class Operating(Looking):
 
     def remove_limit(self, name: str) -> bool:
         """As `PostgresStore.remove_limit`."""
+        checked_names(limit=name)
         with self._tables.lock:
             buckets = self._tables.buckets
             self._tables.buckets = {of: bucket for of, bucket in buckets.items() if of[0] != name}

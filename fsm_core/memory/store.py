@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import uuid4
 
-from fsm_core.errors import (
-    DefinitionError,
-    NotFound,
-    Refused,
-    UnsupportedConnection,
-)
+from fsm_core.errors import DefinitionError, NotFound, Refused, UnsupportedConnection
 from fsm_core.inputs import check, checked_place, checked_ttl
 from fsm_core.memory.deciding import Call, Place
 from fsm_core.memory.drain import Drain, Drained
@@ -34,14 +28,12 @@ A = TypeVar("A")
 
 MOST = 10_000
 
-log = logging.getLogger(__name__)
-
 
 class MemoryStore(Operating):
     """Machines in memory: the verbs of `PostgresStore` (but `explain`) with the same answers and refusals, and `drain`. Thread-safe.
 
     entries: the effects that `drain` runs, and machines that calls do not name. clock: what time it is (None: a `Clock`
-    that begins now and stands still). limits: of payloads.
+    that begins now and stands still). limits: of payloads, and of what one machine takes.
 
     A machine's id is derived from its name and key, so that what `ctx.random` draws and the idempotency keys are the same
     in every run: nothing for a service that remembers keys between runs.
@@ -103,8 +95,10 @@ class MemoryStore(Operating):
     ) -> list[Snapshot[S] | Refused | NotFound]:
         """As `PostgresStore.advance_many`."""
         _no_session(session)
-        for _, event in events:
+        self.registry.add(machine)
+        for key, event in events:
             check(machine, event, None)
+            key_text(key)
         answers: list[Snapshot[S] | Refused | NotFound] = []
         for key, event in events:
             try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def machine(tables: Tables, row: MachineRow) -> MachineRecord:
     """A machine as JSON."""
     return MachineRecord(
-        row.fsm, row.key, row.id, row.version, row.status, row.state_name, msgspec.json.decode(row.state), row.seq,
+        row.fsm, row.key, row.id, row.version, row.status, row.state_name, msgspec.json.decode(row.state or "{}"), row.seq,
         len(tables.inbox[row.id]), row.created_at, row.updated_at, row.ended_at,
     )  # fmt: skip
 

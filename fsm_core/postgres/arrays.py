@@ -29,11 +29,14 @@ def literal(values: Sequence[object]) -> str:
 
 def _element(value: object) -> str:
     write = _WRITES.get(type(value))
-    if write is None:
-        if isinstance(value, Enum):
-            return _element(value.value)
-        raise TypeError(f"no array of ours holds a {type(value).__name__}")
-    return write(value)
+    if write is not None:
+        return write(value)
+    if isinstance(value, Enum):
+        return _element(value.value)
+    for kind, its in _WRITES.items():  # a subclass: the application's own kind of text or span of time
+        if isinstance(value, kind):
+            return its(value)
+    raise TypeError(f"no array of ours holds a {type(value).__name__}")
 
 
 def _text(value: str) -> str:

@@ -88,8 +88,8 @@ def run(
         ask = ask if cipher is None else ask.under(cipher)
         try:
             resume = partial(flow.send, ask.on(connection, schema))
-        except psycopg.Error as error:
-            resume = partial(flow.throw, _chained(error))
+        except Exception as error:  # noqa: BLE001 - the flow's to judge: it may have something to take back
+            resume = partial(flow.throw, _ours(error))
 
 
 async def run_async(
@@ -108,8 +108,8 @@ async def run_async(
         ask = ask if cipher is None else ask.under(cipher)
         try:
             resume = partial(flow.send, await ask.on_async(connection, schema))
-        except psycopg.Error as error:
-            resume = partial(flow.throw, _chained(error))
+        except Exception as error:  # noqa: BLE001 - the flow's to judge: it may have something to take back
+            resume = partial(flow.throw, _ours(error))
 
 
 def _has_rows(cursor: psycopg.Cursor[Row] | psycopg.AsyncCursor[Row]) -> bool:
@@ -123,7 +123,9 @@ def _columns(cursor: psycopg.Cursor[Row] | psycopg.AsyncCursor[Row]) -> list[byt
     return [] if answer is None else [answer.fname(n) or b"" for n in range(answer.nfields)]
 
 
-def _chained(error: psycopg.Error) -> Exception:
+def _ours(error: Exception) -> Exception:
+    if not isinstance(error, psycopg.Error):
+        return error
     ours = typed(error)
     ours.__cause__ = error
     return ours

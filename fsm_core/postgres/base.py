@@ -106,6 +106,18 @@ class Base:
         """A flow: bound the waits of this transaction."""
         await Ask(sql.LOCK_TIMEOUT, {"wait": self._lock_wait}, len)
 
+    async def _begun(self) -> str:
+        """A flow: the same for a transaction that writes; its id, by which `_committed` asks for it."""
+        xid: str = await Ask(sql.BEGUN, {"wait": self._lock_wait}, lambda rows: rows[0][1])
+        return xid
+
+    async def _committed(self, xid: str) -> bool:
+        """A flow: whether a transaction whose COMMIT was not answered is committed. Raises DatabaseUnavailable: it goes on yet."""
+        status = await Ask(sql.BECAME, {"xid": xid}, lambda rows: rows[0][0])
+        if status == "in progress":
+            raise DatabaseUnavailable("whether the last COMMIT was done is not known yet")
+        return bool(status == "committed")
+
     @staticmethod
     def _policy() -> dict[str, Any]:
         """How an own transaction is tried again: the decision is pure and nothing ran, so deciding again is safe."""
@@ -115,8 +127,3 @@ class Base:
         stop: stop_base = stop_after_attempt(6)
         wait: wait_base = wait_random_exponential(multiplier=0.02, max=1)
         return {"retry": retry, "stop": stop, "wait": wait, "reraise": True}
-
-
-def name_of(machine: AnyMachine | str) -> str:
-    """The name, of a machine or as given."""
-    return machine if isinstance(machine, str) else machine.name

@@ -2,8 +2,9 @@
 
 `FSM_CRASH_AT=name[:nth[:action]]`, several separated by commas, arms them in one process: when `name` is reached for the nth time
 (the first, unless said), the process is killed (`kill`, by SIGKILL), stopped (`stop`, by SIGSTOP), raises `Crashed` (`raise`), or waits
-(`sleep=SECONDS`); before, it says so on stderr. Unarmed, as in every production process, a point costs one look at an empty dictionary. What each crash leaves behind:
-docs/protocol.md, section 9.
+(`sleep=SECONDS`); before, it says so on stderr. `FSM_CRASH_AT=@FILE`: the same is in a file, which is read at each point, so that a process
+can be armed while it runs; while there is none, nothing is. Unarmed, as in every production process, a point costs one look at an empty list.
+What each crash leaves behind: docs/protocol.md, section 9.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsm_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 VARIABLE = "FSM_CRASH_AT"
+FILE = "@"
 STDERR = 2
 ACTIONS = ("kill", "stop", "raise", "sleep")
 
@@ -69,6 +73,11 @@ class Point(StrEnum):
     """The tables are made, and not committed."""
 
 
+LIFE = tuple(point for point in Point if point is not Point.MIGRATE_MID)
+"""The points in the life of one action: whoever takes up what one process has left when it died at any of them may die at any of them, too.
+The migration's is in nobody's: its transaction makes the tables that actions are in."""
+
+
 class Crashed(BaseException):
     """Raised by a point that is armed with `raise`. No `except Exception` takes it for something else."""
 
@@ -91,18 +100,32 @@ def arm(environ: Mapping[str, str] = os.environ) -> None:
     """Arm this process by its environment; done when the module is imported. Raises as `orders`."""
     _armed.clear()
     _reached.clear()
-    _armed.update(orders(environ.get(VARIABLE, "")))
+    text = environ.get(VARIABLE, "")
+    if text.startswith(FILE):
+        _armed.append(partial(_written, Path(text.removeprefix(FILE))))
+    elif given := orders(text):
+        _armed.append(lambda: given)
 
 
 def reached(point: Point) -> None:
-    """Say that `point` is reached. Returns, unless it is armed for this time."""
-    if _armed and point in _armed:
-        _reach(point, _armed[point])
+    """Say that `point` is reached. Returns, unless it is armed for this time. Raises as `orders`, if a file says what makes no sense."""
+    for armed in _armed:
+        if (order := armed().get(point)) is not None:
+            _reach(point, order)
 
 
-_armed: dict[str, Order] = {}
+_armed: list[Callable[[], Mapping[str, Order]]] = []
+"""Empty, or what says how this process is armed."""
+
 _reached: dict[str, int] = {}
 _lock = threading.Lock()
+
+
+def _written(file: Path) -> dict[str, Order]:
+    try:
+        return orders(file.read_text())
+    except FileNotFoundError:
+        return {}
 
 
 def _order(part: str) -> tuple[str, Order]:

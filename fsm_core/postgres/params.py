@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from fsm_core.load import Load
 from fsm_core.payload import refuse_sealed, shown, why_sealed
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import family
 from fsm_core.postgres.statements import machines as sql
+from fsm_core.postgres.statements.load import READ_LOAD
 from fsm_core.records import ActionRecord, AttemptRecord
 from fsm_core.rows import STATE_TIMER
 from fsm_core.types import ActionId, ActionStatus, MachineStatus
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from fsm_core.payload import Limits
     from fsm_core.rows import NewAction
 
 _KEY_TAKEN = msgspec.json.encode({"message": "the key is taken"}).decode()
@@ -78,6 +81,21 @@ def known(row: Row) -> Known | None:
     if found is not None:
         refuse_sealed(found.digest.decode(errors="replace"), "the dedup key")
     return found
+
+
+def read_load(
+    machine: str, keys: Sequence[str], limits: Limits, dedup_key: str | None = None
+) -> Ask[list[Row]]:
+    """Rows as of READ_DEDUP, by key, each with its machine's load."""
+    parameters: dict[str, object] = {
+        "fsm": machine, "keys": list(keys), "dedup": dedup_key, "events": limits.events, "per": limits.per, "open": limits.open,
+    }  # fmt: skip
+    return Ask(READ_LOAD, parameters, list)
+
+
+def load(row: Row) -> Load:
+    """The load of a row that `read_load` read."""
+    return Load(*row[-2:])
 
 
 def held(row: Row) -> Held:

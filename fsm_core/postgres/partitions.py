@@ -45,7 +45,6 @@ it is we who yield.
 MOST_STRAGGLERS = 1000
 """A range with more machines that are not over is left alone: what they have is moved under that lock."""
 
-_OPTIONS: dict[str, LiteralString] = {"actions": "fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02"}
 _BOUND = re.compile(r"FROM \('([0-9a-f-]{36})'\) TO \('([0-9a-f-]{36})'\)")
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -144,6 +143,10 @@ class Partitions:
         done = Dropped()
         for each in self._alone("dropping partitions", due):
             try:
+                # A machine of that time may be in a transaction that is still open: who is over can be told when it has ended.
+                self._alone(
+                    f"waiting for partition {each.name}", partial(self._lock, text.NO_WRITERS, each.name)
+                )
                 one = self._alone(f"dropping partition {each.name}", partial(self._drop, each, age))
             except _ReopenedError:
                 one = Dropped(left=(each.name,))
@@ -187,7 +190,7 @@ class Partitions:
         forgotten = connection.execute(
             text.FORGET.on(self._schema).encode(), {**bounds, "ids": kept}
         ).fetchone()
-        self._lock(connection)
+        self._lock(text.LOCK_ALL, "", connection)
         opened = self._run(
             connection, text.OPENED, {"ids": kept}, part=self._name("actions", old.name)
         ).fetchone()
@@ -215,7 +218,7 @@ class Partitions:
 
     def _make(self, connection: psycopg.Connection[Any], name: str, first: datetime, after: datetime) -> None:
         lower, upper = sql.Literal(str(bound(first))), sql.Literal(str(bound(after)))
-        self._lock(connection, DEFAULT)
+        self._lock(text.LOCK_ALL, DEFAULT, connection)
         for table in TABLES:
             part, parent = self._name(table, name), self._name(table)
             self._run(connection, text.LIKE, part=part, table=parent)
@@ -227,8 +230,14 @@ class Partitions:
     def _finish(self, connection: psycopg.Connection[Any], table: str, name: str) -> None:
         """What a parent cannot have: options of storage, and a unique index without the key of the partitions."""
         part = self._name(table, name)
-        if options := _OPTIONS.get(table):
-            self._run(connection, text.OPTIONS, part=part, options=sql.SQL(options))
+        options = (
+            tables.build(self._schema).tables[f"{self._schema}.{table}"].dialect_options["postgresql"]["with"]
+        )
+        if options:
+            named = (
+                sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in options.items()
+            )
+            self._run(connection, text.OPTIONS, part=part, options=sql.SQL(", ").join(named))
         if table == "actions":
             self._run(connection, text.ONE_LANE, part=part, name=sql.Identifier(f"actions_lane{name}"))
 
@@ -259,9 +268,9 @@ class Partitions:
     ) -> psycopg.Cursor[Any]:
         return connection.execute(sql.SQL(template).format(**names), parameters)
 
-    def _lock(self, connection: psycopg.Connection[Any], part: str = "") -> None:
+    def _lock(self, mode: LiteralString, part: str, connection: psycopg.Connection[Any]) -> None:
         actions, events, attempts = (self._name(table, part) for table in TABLES)
-        self._run(connection, text.LOCK_ALL, actions=actions, events=events, attempts=attempts)
+        self._run(connection, mode, actions=actions, events=events, attempts=attempts)
 
     def _alone(self, doing: str, act: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Act in a transaction in which nobody else changes partitions, and which waits for no lock for long; again, if it had to."""

@@ -94,7 +94,10 @@ _DECIDE = {
 _CLAIM = ("token", "worker_id", "started_at", "run_at", "in_doubt")
 
 MATRIX: Mapping[Role, Mapping[str, Grant]] = {
-    Role.SUBMITTER: _DECIDE,
+    Role.SUBMITTER: {
+        **_DECIDE,
+        "events": Grant(select=("machine_id", "seq", "call_id", "occurred_at"), insert=True),  # to count those of a span
+    },
     Role.OPERATOR: {
         **_LOOK,
         **_DECIDE,
@@ -177,8 +180,8 @@ def statements(
 ) -> list[str]:
     """The SQL that makes the roles, takes from them whatever they had in `schema`, and grants what `MATRIX` says.
 
-    prefix: what the roles' names begin with, for several installations on one server. logins: users by name, with their roles; who is
-    missing is made, without a password. May be run again at any time; as one transaction. Raises ConfigurationError: a name is
+    prefix: what the roles' names begin with, for several installations on one server. logins: users by name, with all their roles; who
+    is missing is made, without a password. May be run again at any time; as one transaction. Raises ConfigurationError: a name is
     too long.
     """
     return [part.as_string(None) for part in _composed(schema, prefix, logins or {})]
@@ -249,10 +252,12 @@ def _verbs(grant: Grant) -> sql.Composed:
 
 
 def _login(name: str, roles: Sequence[Role], groups: Mapping[Role, sql.Identifier]) -> list[sql.Composed]:
-    """A user and its memberships. Settings of a group are not its members': the timeouts are set on the login."""
+    """A user and its memberships, and no others of these. Settings of a group are not its members': the timeouts are set on the login."""
     login = sql.Identifier(name)
     made = [_created(name, "LOGIN")]
-    made += [sql.SQL("GRANT {} TO {}").format(groups[role], login) for role in roles]
+    for role, group in groups.items():
+        verb = sql.SQL("GRANT {} TO {}" if role in roles else "REVOKE {} FROM {}")
+        made.append(verb.format(group, login))
     timeouts = next((TIMEOUTS[role] for role in reversed(TIMEOUTS) if role in roles), None)
     if timeouts is not None:
         settings = {

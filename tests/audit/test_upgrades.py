@@ -8,7 +8,7 @@ from fsm_core.audit import Base, Emission, FieldChange, Log, Report, fsck, upgra
 from fsm_core.memory import MemoryStore
 from fsm_core.registry import Registry
 from tests.audit.fetching import Go, Got, Nag, Stop, build, fetching
-from tests.audit.test_records import lived
+from tests.audit.logs import lived
 
 
 def test_the_code_that_wrote_a_log_decides_as_it_did() -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from chaos.oracle import Judgement, judge
+from chaos.evidence import Evidence
+from chaos.oracle import judge
 from chaos.plan import Plan
-from chaos.run import Evidence, Run
+from chaos.run import Run
 from chaos.servers import Postgres, Valkey
+from chaos.verdict import Judgement
 from workers.dev.directory import private_directory
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,25 @@ def test_a_point_counts_and_only_the_nth_time_counts(monkeypatch: pytest.MonkeyP
     finally:
         arm({})
     reached(Point.RELAY_AFTER_MARK)
+
+
+def test_a_process_is_armed_by_a_file_while_it_runs(tmp_path: Path) -> None:
+    """Nothing is armed while there is none; what it says makes sense, or is refused."""
+    orders = tmp_path / "orders"
+    try:
+        arm({crash.VARIABLE: f"@{orders}"})
+        reached(Point.RELAY_AFTER_MARK)
+        orders.write_text("relay.after_mark::raise")
+        reached(Point.RELAY_AFTER_PUBLISH)
+        with pytest.raises(Crashed, match=r"relay\.after_mark"):
+            reached(Point.RELAY_AFTER_MARK)
+        orders.write_text("nowhere")
+        with pytest.raises(ConfigurationError, match="nowhere"):
+            reached(Point.RELAY_AFTER_MARK)
+        orders.unlink()
+        reached(Point.RELAY_AFTER_MARK)
+    finally:
+        arm({})
 
 
 def test_a_process_is_armed_by_its_environment_and_dies_by_sigkill() -> None:

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, tzinfo
+from importlib import import_module
 from threading import Thread
 from uuid import uuid4
 
@@ -84,6 +86,23 @@ def test_too_few_connections_are_told_before_there_are_none(patient: Patient) ->
             stack.enter_context(psycopg.connect(plain(patient.url)))
         _, found = patient.examined()
     assert "connections are in use" in found["connections"][0]
+
+
+@pytest.mark.parametrize(("ahead", "way"), [(60, "60 s ahead of"), (-60, "60 s behind")])
+def test_a_clock_that_is_wrong_here_is_told(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, ahead: int, way: str
+) -> None:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=ahead)
+
+    monkeypatch.setattr(import_module("workers.doctor.examine"), "datetime", Wrong)
+
+    answer, found = patient.examined()
+
+    assert found["clock"][0].startswith(f"warning: this host's clock is {way} the database's")
+    assert answer.status == 0
 
 
 def test_a_prepared_transaction_that_nobody_ends_is_named(

@@ -47,6 +47,20 @@ def test_nothing_under_way_means_that_it_waits_for_somebody() -> None:
     assert "it waits for an event: Open, Lock; 2 events in its inbox" in message
 
 
+@pytest.mark.parametrize(
+    ("timer", "says"), [("ring", "timer 'ring' rings in 3 h"), ("state:Closed", "its state times out in 3 h")]
+)
+def test_it_waits_for_somebody_until_its_timer_rings(timer: str, says: str) -> None:
+    """One of the two will come: no hand is needed. A timer that is due is under way."""
+    event, until = why(machine=door, run_at=NOW + timedelta(hours=3), timer=timer)
+    assert event[:2] == (
+        "waits-for-event",
+        "nothing but time is under way; it waits for an event: Open, Lock",
+    )
+    assert until == ("timer", says, None)
+    assert only(run_at=NOW, timer=timer)[0] == "due"
+
+
 def test_what_has_ended_or_was_never_born() -> None:
     ended = {"status": MachineStatus.CANCELLED, "ended_at": ago(hours=3)}
     assert only(record=ended)[:2] == ("ended", "it has ended: cancelled, 3 h")
@@ -65,7 +79,7 @@ def test_a_version_that_nobody_reads_comes_first() -> None:
         run_at=NOW + timedelta(hours=2),
         timer="t",
     )
-    assert [code for code, *_ in reasons] == ["unread-version", "timer"]
+    assert [code for code, *_ in reasons] == ["unread-version", "waits-for-event", "timer"]
     assert "they read 1, 2" in reasons[0][1]
     assert "none of them lists it" in why(versions={})[0][1]
 
@@ -78,14 +92,13 @@ def test_a_version_that_nobody_reads_comes_first() -> None:
         ({"run_at": ago(minutes=10)}, "backlog", "is the broker there?", None),
         ({"run_at": NOW, "relays": 0}, "no-relay", "no relay is alive", "fsm relay"),
         ({"run_at": NOW, "queue": "slow"}, "no-consumer", "queue 'slow', which no live worker serves", "fsm worker -- -Q slow"),
-        ({"run_at": NOW + timedelta(hours=3), "timer": "ring"}, "timer", "timer 'ring' rings in 3 h", None),
-        ({"run_at": NOW + timedelta(days=3), "timer": "state:Closed"}, "timer", "its state times out in 3 d", None),
         ({"run_at": NOW + timedelta(seconds=90), "attempt": 2, "error": "TimeoutError"}, "retry", "attempt 3 in 90 s, after TimeoutError", None),
         ({"run_at": NOW + timedelta(seconds=30), "note": "no worker here"}, "handed-back", "no worker here; tried again in 30 s", None),
         ({"run_at": NOW + timedelta(seconds=30)}, "later", "begins in 30 s", None),
         ({"status": ActionStatus.FAILED, "error": "Permanent: no"}, "failed", "failed: Permanent: no", f"fsm retry {ACTION.id}"),
         ({"status": ActionStatus.PUBLISHED, "published_at": ago(minutes=5), "published": {"default": 4}, "publishes": 1},
          "published", "5 min ago and not started; 3 others wait there; its message was sent again 1 time", None),
+        ({"status": ActionStatus.PUBLISHED, "published_at": ago(minutes=5), "relays": 0}, "published", "not started", "fsm relay"),
         ({"status": ActionStatus.PUBLISHED, "published_at": NOW, "queue": "slow"}, "no-consumer", "no live worker serves", "-Q slow"),
         ({"status": ActionStatus.RUNNING, "worker": "here (pid 7)", "attempt": 2, "started_at": ago(minutes=3), "lease": NOW + timedelta(seconds=9)},
          "running", "runs on here (pid 7), attempt 2, since 3 min", None),
@@ -93,7 +106,12 @@ def test_a_version_that_nobody_reads_comes_first() -> None:
         ({"status": ActionStatus.RUNNING, "relays": 0}, "lost-worker", "a worker that is gone", "fsm relay"),
         ({"status": ActionStatus.BLOCKED, "lane": "key:7", "holder": "orders/9"}, "lane", "orders/9 has key:7", None),
         ({"status": ActionStatus.BLOCKED, "limit": "stripe"}, "unknown-limit", "'stripe', which nobody has set", "fsm limits set stripe"),
-        ({"status": ActionStatus.BLOCKED, "limit": "stripe", "limits": {"stripe": Limited(5, None, 5)}}, "limit", "5 run, 5 may", None),
+        ({"status": ActionStatus.BLOCKED, "limit": "stripe", "limits": {("stripe", ""): Limited(5, None, None, 5)}}, "limit", "5 run, 5 may", None),
+        ({"status": ActionStatus.BLOCKED, "limit": "stripe", "limit_key": "a", "limits": {("stripe", "a"): Limited(None, 100, timedelta(minutes=2), 7)}},
+         "limit", "'stripe' of 'a': 7 run, any number may, 100 begin in 2 min", None),
+        ({"status": ActionStatus.BLOCKED, "limit": "stripe", "limits": {("stripe", ""): Limited(0, None, None, 0)}}, "limit", "0 run, 0 may", "fsm limits"),
+        ({"run_at": ago(minutes=10), "limits": {("queue:default", ""): Limited(0, None, None, 0)}},
+         "limit", "due since 10 min; its queue 'default' is under a limit: 0 may", "fsm limits"),
         ({"status": ActionStatus.BLOCKED, "lane": "key:7", "relays": 0}, "no-relay", "no relay", "fsm relay"),
         ({"status": ActionStatus.BLOCKED, "lane": "key:7"}, "admission", "about to be admitted", None),
         ({"status": ActionStatus.BLOCKED, "lane": "key:7", "run_at": NOW + timedelta(minutes=4)}, "later", "begins in 4 min", None),

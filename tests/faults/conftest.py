@@ -1,7 +1,6 @@
 """Real relays and workers behind fault proxies."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,12 +44,14 @@ class Broken(Cluster):
 
 
 @pytest.fixture
-def cluster(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Broken]:
+def cluster(
+    database_url: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Broken]:
     ended: list[Ended] = []
     with Supervisor(grace=10, on_end=ended.append) as supervisor:
         cluster = Broken(supervisor, database_url, broker_url, tmp_path)
         cluster.ended = ended
-        os.environ["JOBS_FILE"] = str(cluster.notes)
+        monkeypatch.setenv("JOBS_FILE", str(cluster.notes))
         yield cluster
         cluster.engine.dispose()
 

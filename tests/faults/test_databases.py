@@ -22,12 +22,14 @@ from sqlalchemy.orm import Session
 
 from chaos.proxy import Proxy
 from examples.door import Close, Lock, Open, door
-from fsm_core.errors import Busy, DatabaseError, DatabaseUnavailable, MachineEnded, StoreError
+from fsm_core import ActionId
+from fsm_core.delivery.retention import Retention
+from fsm_core.errors import Busy, DatabaseError, DatabaseUnavailable, StoreError
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.migrate import downgrade, status, upgrade
 from tests.conftest import administer, at_database
 from tests.faults.conftest import Broken
-from tests.store.machines import New, Note, Serve, desk, orders
+from tests.store.machines import Dropped, New, Note, Serve, desk, orders
 from tests.store.world import WORLDS, PostgresWorld, plain
 from tests.waiting import eventually
 from tests.workers.jobs import Do, jobs, notes
@@ -85,16 +87,41 @@ def test_a_commit_whose_answer_is_cut_off_is_found_and_not_repeated(
     assert (len(contents["events"]), len(contents["inbox"])) == (2 + case.events, int(case.table == "inbox"))
 
 
-def test_a_cancel_whose_answer_is_cut_off_is_found_to_be_done(world: PostgresWorld, database: Proxy) -> None:
-    """Row 13. An operator's verb leaves no trace of its call: the repeat meets what it did itself, and says so."""
-    world.store.start(orders, 7, New(1))
-    database.cut_after_commit(matching=r"UPDATE \S+machines")
+class Operated(NamedTuple):
+    """An operator's call: a piece of the SQL that it writes by, and its answer, as of an action that failed."""
 
-    with pytest.raises(MachineEnded, match="cancelled"):
-        world.store.cancel(orders, 7)
+    writes: str
+    call: Callable[[PostgresWorld, ActionId], object]
+    answer: object
+
+
+OPERATED = {
+    "cancel": Operated(r"UPDATE \S+machines", lambda w, _: w.store.cancel(orders, 7), 1),
+    "cancel_action": Operated("'cancelled'", lambda w, a: w.store.cancel_action(a), None),
+    "retry": Operated("budget_from", lambda w, a: w.store.retry([a]) == [a], answer=True),
+    "remove_limit": Operated("DELETE", lambda w, _: w.store.remove_limit("gate"), answer=True),
+    "prune": Operated("DELETE", lambda w, _: w.store.prune(Retention(timedelta(0))).machines, 1),
+    "signal_or_start": Operated(
+        "events", lambda w, _: w.store.signal_or_start(orders, 8, Note(), New(2)).seq, 1
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPERATED.values(), ids=OPERATED.keys())
+def test_an_operators_commit_whose_answer_is_cut_off_is_not_made_twice(
+    world: PostgresWorld, database: Proxy, case: Operated
+) -> None:
+    """Row 13. The server knows what became of the transaction: the caller sees the answer of its own success."""
+    made = world.store.start(orders, 7, New(1))
+    world.store.advance(orders, 7, Note())
+    world.store.start(orders, 9, Dropped())
+    world.store.limit("gate", max_running=1)
+    world.change_actions(0, status="failed", finished_at=made.created_at)
+    database.cut_after_commit(matching=case.writes)
+
+    assert case.call(world, ActionId(made.id, 1, 0)) == case.answer
 
     assert database.cuts == 1
-    assert world.store.get(orders, 7).status == "cancelled"
 
 
 def test_a_callers_commit_whose_answer_is_cut_off_is_repeated_with_a_dedup_key(database: Proxy) -> None:

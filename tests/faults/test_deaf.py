@@ -1,4 +1,4 @@
-"""Never deaf (G12): a process that is cut off works again once the network does, or ends for its supervisor."""
+"""Never deaf (G14): a process that is cut off works again once the network does, or ends for its supervisor."""
 
 from pathlib import Path
 
@@ -31,6 +31,34 @@ def test_a_worker_behind_a_black_hole_to_its_broker_consumes_again(
     tried = broker.accepted
     cluster.store.advance(jobs, "a", Do(("within",)))
     eventually(lambda: broker.accepted > tried, timeout=30, what="it tries to connect anew")
+    broker.heal()
+
+    eventually(lambda: done(cluster) == ("before", "within"), timeout=60, what="it consumes again")
+    assert cluster.ended == []
+
+
+@pytest.mark.release
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_black_hole_of_two_minutes_is_over_a_minute_later(
+    cluster: Broken, broker: Proxy, pool: str
+) -> None:
+    """Row 16 as it is written, with the settings of production: the minute is the promise."""
+    for quicker in ("CELERY_CONFIG_MODULE", "FSM_PATIENCE", "FSM_LEASE"):
+        del cluster.env[quicker]
+    with cluster.via(broker=broker):
+        cluster.relay()
+        cluster.worker(pool=pool, slots=2)
+    cluster.store.start(jobs, "a")
+    cluster.store.advance(jobs, "a", Do(("before",)))
+    eventually(lambda: done(cluster) == ("before",), timeout=60, what="it consumes")
+
+    broker.black_hole()
+    cluster.store.advance(jobs, "a", Do(("within",)))
+    passed = (
+        "SELECT count(*) FROM fsm.events WHERE seq = 3 AND occurred_at < clock_timestamp() - interval '2 min'"
+    )
+    eventually(lambda: cluster.ask(passed), timeout=180, what="two minutes are over")
     broker.heal()
 
     eventually(lambda: done(cluster) == ("before", "within"), timeout=60, what="it consumes again")

@@ -42,7 +42,7 @@ def test_every_test_that_is_named_exists(file: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "known"),
     [
-        ("chaos", defined(ROOT / "chaos" / "oracle.py")),
+        ("chaos", defined(ROOT / "chaos" / "oracle.py") | defined(ROOT / "chaos" / "conduct.py")),
         ("mutant", keys_and_names(ROOT / "chaos" / "mutants.py")),
         ("point", {str(point) for point in Point}),
     ],

@@ -1,6 +1,9 @@
 """What one event, one tick and one repair may be: somebody who sends too much costs the others no more than that."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -8,14 +11,18 @@ from sqlalchemy import Engine, text
 
 from fsm_core.delivery.ports import Queue
 from fsm_core.delivery.relay import MOST_IDS, WINDOW_MOST, Relay
-from fsm_core.errors import TransitionError
+from fsm_core.errors import Overloaded, TransitionError
+from fsm_core.payload import Limits
 from fsm_core.postgres import PostgresStore
+from fsm_core.postgres.flows.advance import Call
 from fsm_core.postgres.outbox import PostgresOutbox
+from fsm_core.registry import Registry
 from fsm_core.rows import MAX_ACTIONS
 from tests.cli.support import everything
 from tests.delivery.calls import Make, calls
 from tests.delivery.test_limits import ask
 from tests.delivery.test_relay import FakeBroker
+from tests.store.counters import Bump, Sum, notes
 
 SLOTS = 4
 A_MESSAGE = 4096
@@ -38,6 +45,32 @@ def test_an_event_emits_a_thousand_actions_and_no_more(engine: Engine, store: Po
         store.advance(calls, "m", Make(MAX_ACTIONS + 1, limit=None))
 
     assert everything(engine) == before
+
+
+def test_however_many_call_at_once_no_more_get_in_than_the_cap(engine: Engine) -> None:
+    """The load is counted under the guard of the decision: of two who see the last place, one decides again."""
+    capped = PostgresStore(engine, limits=Limits(events=50, per=timedelta(hours=1)))
+    capped.start(notes, "hot")
+
+    def call(_number: int) -> bool:
+        with suppress(Overloaded):
+            capped.advance(notes, "hot", Bump())
+            return True
+        return False
+
+    with ThreadPoolExecutor(8) as threads:
+        taken = sum(threads.map(call, range(200)))
+
+    assert taken == 49  # and its birth
+    assert capped.get(notes, "hot").state == Sum(49)
+
+
+@pytest.mark.parametrize(("cause", "capped"), [(None, True), ("an action", False)])
+def test_only_callers_are_capped(cause: str | None, capped: bool) -> None:
+    """Not what an action brings along from another database."""
+    call = Call(Registry(), notes, "hot", Bump(), Limits(events=1), cause=cause)
+
+    assert call.capped is capped
 
 
 def test_a_backlog_reaches_the_broker_a_window_at_a_time(engine: Engine, store: PostgresStore) -> None:

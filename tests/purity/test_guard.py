@@ -23,23 +23,12 @@ from fsm_core.errors import FsmError
 from fsm_core.memory import MemoryStore
 from fsm_core.purity import Impure, guarded
 from fsm_core.purity.watch import LIBRARIES, Watch, watching
-from tests.purity import machines
-from tests.purity.machines import (
-    INNOCENT,
-    WRONG,
-    Go,
-    Gone,
-    Idle,
-    Say,
-    errands,
-    everywhere,
-    opened,
-    shifty,
-    wrong_in,
-)
+from tests.purity import deeds, machines
+from tests.purity.deeds import INNOCENT, WRONG, Go, Gone, Idle, Say, Tell, opened
+from tests.purity.machines import errands, everywhere, shifty, wrong_in
 
 CTX = Context(datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1), "7", 1)
-SOURCE = Path(machines.__file__)
+SOURCE, DEEDS = Path(machines.__file__), Path(deeds.__file__)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +45,7 @@ def nothing_stays_switched_on() -> Iterator[None]:
 
 @pytest.fixture
 def resources(tmp_path: Path) -> Iterator[None]:
-    """What `machines.opened` holds open."""
+    """What `deeds.opened` holds open."""
     here, there = socket.socketpair()
     with (
         Path(__file__).open("rb", buffering=0) as file,
@@ -99,9 +88,9 @@ def test_what_is_forbidden_is_named_with_the_function_and_the_line(
     )
     file, _, line = (impure.place or "").rpartition(":")
     code = function.__code__  # type: ignore[attr-defined]
-    assert file == str(SOURCE)
+    assert file == str(DEEDS)
     within = range(code.co_firstlineno, code.co_firstlineno + 6)
-    assert int(line) in within or "default_factory" in SOURCE.read_text().splitlines()[int(line) - 1]
+    assert int(line) in within or "default_factory" in DEEDS.read_text().splitlines()[int(line) - 1]
     assert call in str(impure)
     assert str(impure.place) in str(impure)
 
@@ -165,7 +154,7 @@ def test_a_store_that_goes_on_after_a_bug_does_not_hide_it() -> None:
         return Go()
 
     @effects.act
-    def tell(action: machines.Tell) -> None: ...
+    def tell(action: Tell) -> None: ...
 
     store = MemoryStore(effects)
     reached = False

@@ -15,7 +15,8 @@ from fsm_core import ChildEnded, Context, Failed, Rejected, Spawn, Timeout, adva
 from fsm_core.errors import ConfigurationError
 from fsm_core.purity import Impure, Twin, guarded
 from fsm_core.purity.told import back, given, told
-from tests.purity.machines import Go, Gone, Idle, Left, Say, calls, drawing, everywhere, family, shifty
+from tests.purity.deeds import Go, Gone, Idle, Left, Say
+from tests.purity.machines import calls, drawing, everywhere, family, shifty
 
 ROOT = Path(__file__).parents[2]
 CTX = Context(datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1), "7", 1)
@@ -125,7 +126,8 @@ def test_it_is_one_process_with_other_hashes(twin: Twin) -> None:
 def test_the_seeds_differ_whatever_the_first_one_is(seed: str) -> None:
     script = (
         "from fsm_core.purity import Twin, guarded, Impure\n"
-        "from tests.purity.machines import Go, Idle, shifty\n"
+        "from tests.purity.deeds import Go, Idle\n"
+        "from tests.purity.machines import shifty\n"
         "from fsm_core import advance\n"
         "many = Idle(frozenset(f'tag {n}' for n in range(20)))\n"
         "with Twin('tests.purity.machines:shifty') as twin:\n"

@@ -7,7 +7,10 @@ from sqlalchemy import Engine, create_engine
 
 from fsm_core.postgres.partitions import Every, Partitions
 from tests.conftest import passing_database
+from tests.workers.conftest import cluster
 from workers.dev.servers import Servers
+
+__all__ = ["cluster"]
 
 
 @pytest.fixture

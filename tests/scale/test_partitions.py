@@ -86,6 +86,15 @@ def test_the_tables_are_the_same_but_for_their_parts(
         assert described(engine, query) == described(second_engine, query)
     missing = described(second_engine, indexes) - described(engine, indexes)
     assert {row[1] for row in missing} == {"actions_lane"}
+    options = (
+        "SELECT relname, unnest(reloptions) FROM pg_class WHERE relname IN ('actions', 'events', 'attempts')"
+    )
+    made = described(second_engine, options)
+    assert len(made) == 2
+    for table, option in made:
+        for part in partitioned.ranges():
+            where = f"SELECT '{table}', unnest(reloptions) FROM pg_class WHERE relname = '{table}{part.name}'"
+            assert (table, option) in described(engine, where)
     with engine.connect() as connection:
         lanes = connection.exec_driver_sql(
             "SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'actions_lane_%%' AND indexdef LIKE 'CREATE UNIQUE%%'"
@@ -332,6 +341,24 @@ def test_a_transaction_in_flight_is_waited_for(
 
         assert dropping.result(60).machines == 1
     assert store.get(parcel, "in flight").seq == 1
+
+
+def test_a_machine_whose_birth_is_not_committed_yet_keeps_all_it_has(
+    partitioned: Partitions, engine: Engine, sql: psycopg.Connection[Any], database_url: str
+) -> None:
+    """A transaction that began in the range may be open still: who is over is told when it has ended."""
+    store = PostgresStore(engine, machines=[parcel])
+    old_range(sql)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(plain(database_url)) as writer:
+        store.start(parcel, "in flight", session=writer)
+        grown_old(writer, "in flight")
+        dropping = pool.submit(partitioned.drop, timedelta(days=30))
+        eventually(lambda: rows(sql, waits)[0] or dropping.done(), what="it waits for the writer")
+        writer.commit()
+
+        assert dropping.result(60)[:3] == ((f"_{OLD:%Y%m%d}",), 0, 1)
+    assert len(store.history(parcel, "in flight")) == 1
 
 
 def test_only_a_fresh_installation_is_partitioned(engine: Engine) -> None:

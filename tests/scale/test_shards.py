@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from inspect import getmembers, iscoroutinefunction, isfunction, signature
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -231,8 +232,8 @@ def test_a_family_lives_together(shards: Shards) -> None:
         assert {key, f"{key}/child", f"{key}/neighbour"} <= keys
 
 
-def test_a_message_to_another_shard_is_not_delivered_and_says_so(shards: Shards) -> None:
-    """Its worker looks at its own database only: it waits, and after a day it is failed, with the address."""
+def test_a_message_to_a_shard_that_its_worker_was_not_told_of_says_so(shards: Shards) -> None:
+    """It waits, and after a day it is failed, with the address; where workers know the shards: `test_post`."""
     store = shards.store
     (here,), (there,) = at("a"), at("b")
     for key in (here, there):
@@ -273,6 +274,66 @@ def test_a_new_shard_takes_new_keys_and_the_old_ones_are_found(shards: Shards) -
     assert homes["a"] > 20
     assert homes["b"] > 3
     assert homes.total() == 41
+
+
+def test_many_keep_their_order_wherever_they_live(shards: Shards) -> None:
+    """One shard's are asked of it together, also where they are not at home; who is nowhere is told so."""
+    (here,), (there, other) = at("a"), at("b", 2)
+    for key in (here, there):
+        shards.over("a").start(parcel, key)
+    shards.each["b"].store.start(parcel, other)
+    grown = shards.over("a", "b", former=(("a",),))
+
+    answers = grown.advance_many(parcel, [(k, Moved()) for k in (there, "nobody", other, there, here, there)])
+
+    assert [getattr(each, "seq", None) for each in answers] == [1, None, 1, 2, 1, 3]
+    assert isinstance(answers[1], MachineNotFound)
+
+
+def test_a_transaction_of_another_place_where_it_may_live_is_refused(
+    engine: Engine, second_engine: Engine
+) -> None:
+    """Of the two shards that its key names it is on the other one: it is not missing."""
+    stores = {"a": PostgresStore(engine), "b": PostgresStore(second_engine)}
+    grown = ShardedStore(stores, former=[("a",)])
+    (key,) = at("b")
+    stores["a"].start(parcel, key)
+
+    with Session(second_engine) as session, session.begin():
+        with pytest.raises(UnsupportedConnection, match="lives on shard a, and session="):
+            grown.advance(parcel, key, Moved(), session=session)
+        with pytest.raises(MachineNotFound):
+            grown.advance(parcel, at("b", 2)[1], Moved(), session=session)
+    with Session(engine) as session, session.begin():
+        assert grown.advance(parcel, key, Moved(), session=session).seq == 1
+
+
+def test_a_shard_that_has_moved_to_another_server_is_found_again(engine: Engine) -> None:
+    """What was known of its address is asked anew before a transaction is refused."""
+    store = ShardedStore({"a": PostgresStore(engine)})
+    store._router._servers["a"] = ("a host that is gone", 5432, "a")
+
+    with Session(engine) as session, session.begin():
+        assert store.start(parcel, "7", session=session).seq == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "several"), [(PostgresStore, ShardedStore), (AsyncPostgresStore, AsyncShardedStore)]
+)
+def test_every_verb_of_one_machine_is_there(one: type, several: type) -> None:
+    """With the signature and the text that it has for one database."""
+    verbs = {
+        name: verb
+        for name, verb in getmembers(one, isfunction)
+        if not name.startswith("_") and {"machine", "key"} <= set(signature(verb).parameters)
+    }
+
+    assert len(verbs) > 12
+    for name, verb in verbs.items():
+        same = getattr(several, name)
+        assert signature(same) == signature(verb)
+        assert same.__doc__ == verb.__doc__
+        assert iscoroutinefunction(same) == iscoroutinefunction(verb)
 
 
 def test_pruning_is_the_sum_of_all(shards: Shards) -> None:

@@ -34,9 +34,9 @@ _DECIDE = (
 _LOOK = (r"reads\..*", r"explain\..*", r"doctor\..*", r"audit\.(?!RESTORE).*", r"limits\.ALL", r"upcast\.(OLDER|HELD|OPEN)")  # fmt: skip
 
 RUNS: dict[Role, set[str]] = {
-    Role.SUBMITTER: _of(*_DECIDE, r"waiting\..*"),
+    Role.SUBMITTER: _of(*_DECIDE, r"load\..*", r"waiting\..*"),
     Role.OPERATOR: _of(
-        *_DECIDE, *_LOOK, r"waiting\..*", r"outbox\.(RETRY|CANCEL_ACTION)", r"audit\.RESTORE", r"limits\.(SET|REMOVE|RING)",
+        *_DECIDE, *_LOOK, r"load\..*", r"waiting\..*", r"outbox\.(RETRY|CANCEL_ACTION)", r"audit\.RESTORE", r"limits\.(SET|REMOVE|RING)",
         r"upcast\.UPCAST",
     ),
     Role.WORKER: _of(

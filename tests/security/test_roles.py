@@ -166,6 +166,20 @@ def test_a_login_has_the_timeouts_of_its_roles(roles: tuple[Role, ...], counts: 
             assert row == (True,), name
 
 
+def test_a_login_has_no_role_that_it_is_not_given_again(logins: Logins) -> None:
+    """Granted anew with less, it may do less."""
+    url = logins.url(Role.RELAY, Role.OPERATOR)
+    (user,) = logins.made
+    with psycopg.connect(plain(url), autocommit=True) as login:
+        login.execute("SELECT payload FROM fsm.events")
+
+        apply(logins.database_url, prefix=logins.prefix, logins={user: [Role.RELAY]})
+
+        login.execute("SELECT id FROM fsm.machines")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            login.execute("SELECT payload FROM fsm.events")
+
+
 def test_names_are_quoted(logins: Logins, connection: psycopg.Connection[Any]) -> None:
     hostile = f"{logins.prefix}x\"; DROP SCHEMA fsm CASCADE; --'$$"
     try:

@@ -82,8 +82,13 @@ def before(
     Without a context it speaks none, and only passes on.
     """
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=_accept, args=(listening, target, context, postgres), daemon=True).start()
-        yield listening.getsockname()[1]
+        accepting = threading.Thread(target=_accept, args=(listening, target, context, postgres), daemon=True)
+        accepting.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)  # wakes it; closed alone, it would keep the port
+            accepting.join()
 
 
 def _accept(

@@ -56,6 +56,16 @@ def test_an_enum_is_its_value_and_nothing_is_the_empty_array() -> None:
     assert literal([]) == "{}"
 
 
+class Safe(str):
+    """As web frameworks mark their texts."""
+
+    __slots__ = ()
+
+
+def test_what_the_application_makes_of_a_type_is_written_as_that() -> None:
+    assert literal([Safe('a"b'), None]) == '{"a\\"b",NULL}'
+
+
 def test_what_no_statement_holds_is_refused() -> None:
     with pytest.raises(TypeError, match="object"):
         literal([UUID(int=1), object()])

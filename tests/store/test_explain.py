@@ -11,6 +11,7 @@ from fsm_core.errors import MachineNotFound
 from fsm_core.explain import explain
 from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.urls import engine_url
+from tests.delivery.calls import Make, calls
 from tests.store.machines import Charged, Drop, New, Pay, orders
 from tests.store.world import PostgresWorld
 
@@ -65,3 +66,30 @@ def test_one_order_through_its_predicaments(world: PostgresWorld) -> None:
     with pytest.raises(MachineNotFound):
         world.store.explain(orders, "nobody")
     outbox.close()
+
+
+def test_a_limit_is_told_with_what_its_key_has(world: PostgresWorld) -> None:
+    """Not with what others have; the limit of a queue holds back, too."""
+    world.store.limit("api", max_running=1)
+    for key, tenant in (("m", "a"), ("n", "b")):
+        world.store.start(calls, key)
+        world.store.advance(calls, key, Make(2, tenant))
+    world.sql("UPDATE fsm.actions SET status = 'pending' WHERE idx = 0")
+
+    reasons = explain(world.store.explain(calls, "m"))
+
+    assert "under the limit 'api' of 'a': 1 run, 1 may" in " ".join(each.message for each in reasons)
+    world.sql("UPDATE fsm.actions SET run_at = now() - interval '1 min' WHERE idx = 0")
+    world.store.limit("queue:default", max_running=0)
+    facts = world.store.explain(calls, "m")
+    assert facts.limits["queue:default", ""].max_running == 0
+
+
+def test_what_is_open_is_told_however_much_has_failed(world: PostgresWorld) -> None:
+    """The oldest hundred would all be failures that the machine has heard of."""
+    world.store.start(calls, "m")
+    world.store.advance(calls, "m", Make(150, limit=None))
+    world.sql("UPDATE fsm.actions SET status = 'failed', finished_at = now()")
+    world.store.advance(calls, "m", Make(1, limit=None, queue="slow"))
+
+    assert [each.queue for each in world.store.explain(calls, "m").actions[:2]] == ["slow", "default"]

@@ -1,20 +1,27 @@
 """A connection that breaks in mid-call: the call is made once, whatever was written before it broke."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 
 from examples.door import Close, Lock, Locked, Open, door
 from fsm_core.errors import DatabaseUnavailable
-from fsm_core.postgres.ask import Ask
+from fsm_core.postgres import PostgresStore
+from fsm_core.postgres.ask import Ask, run
 from fsm_core.postgres.statements import Statement
 from fsm_core.postgres.statements import machines as sql
 from tests.store.conftest import MakeWorld
 from tests.store.machines import New, Note, Serve, desk, orders
-from tests.store.world import PostgresWorld
+from tests.store.world import PostgresWorld, plain
 
+OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+)
 LOSES = psycopg.OperationalError("server closed the connection unexpectedly")
 
 
@@ -144,6 +151,24 @@ def test_an_operators_cancel_whose_transaction_is_lost_is_made_again(
     assert world.store.get(orders, 7).status == "cancelled"
 
 
+@pytest.mark.parametrize(("end", "became"), [("COMMIT", True), ("ROLLBACK", False)])
+def test_a_transaction_tells_what_became_of_it(engine: Engine, end: str, became: bool) -> None:
+    """Once its COMMIT has arrived, or never will. Until then nobody knows, and the call is not made again."""
+    store = PostgresStore(engine)
+    store.start(door, "front")
+
+    def asked(xid: str) -> bool:
+        return store._once("ask", partial(store._committed, xid))
+
+    with psycopg.connect(plain(engine.url.render_as_string(hide_password=False))) as other:
+        xid = run(other, "fsm", store._begun())
+        with pytest.raises(DatabaseUnavailable, match="is not known yet"):
+            asked(xid)
+        other.execute(end.encode())
+
+    assert asked(xid) is became
+
+
 def test_a_connection_that_breaks_again_and_again_is_given_up(world: PostgresWorld, lose: Lose) -> None:
     """Bounded: the error says what was being done, and nothing is half done."""
     world.store.start(door, "front")
@@ -170,12 +195,21 @@ def test_a_server_that_ended_every_idle_connection_is_not_noticed_by_callers(mak
     ]
     world.store.start(door, "front")
     for call in calls:
-        ended = world.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        assert ended
+        assert world.sql(OTHERS)
         call()
 
     assert world.store.get(door, "front").seq == 2
     assert world.store.advance(door, "front", Lock(1)).seq == 3
+
+
+def test_a_connection_that_broke_under_many_events_is_thrown_away(
+    world: PostgresWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each event looks for itself on another one. Nobody tries to tidy up the one that is gone."""
+    world.store.start(orders, 7, New(1))
+    assert world.sql(OTHERS)
+
+    (answer,) = world.store.advance_many(orders, [(7, Note())])
+
+    assert answer.seq == 1
+    assert [record.message for record in caplog.records if record.name.startswith("sqlalchemy")] == []

@@ -41,6 +41,7 @@ from fsm_core import (
     replay,
 )
 from fsm_core.postgres import AsyncPostgresStore, PostgresStore
+from fsm_core.postgres.sharded import AsyncShardedStore, ShardedStore
 from fsm_core.steps import Await, Done, Gather, Next, Replay, StepContext, Steps, Stop
 
 
@@ -80,6 +81,16 @@ async def async_stores(engine: AsyncEngine, session: Session) -> None:
     await store.advance(orders, 7, Press())  # expect
     await store.advance(orders, 7, Pay("tok"), session=session)  # expect
     (await store.get(orders, 7)).state.receipt  # expect
+
+
+async def sharded_stores(one: ShardedStore, other: AsyncShardedStore, session: AsyncSession) -> None:
+    one.start(orders, 7, Off())  # expect
+    one.advance(orders, 7, Press())  # expect
+    one.advance(orders, 7, Pay("tok"), session=session)  # expect
+    one.get(orders, 7).state.total  # expect
+    one.get(orders, 7, 8)  # expect
+    await other.advance(orders, 7, Press())  # expect
+    (await other.get(orders, 7)).state.receipt  # expect
 
 
 def attributes(state: State, event: Event) -> None:

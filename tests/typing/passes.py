@@ -54,6 +54,7 @@ from fsm_core import (
     replay,
 )
 from fsm_core.postgres import AsyncPostgresStore, PostgresStore
+from fsm_core.postgres.sharded import AsyncShardedStore, ShardedStore
 from fsm_core.steps import Await, Done, Gather, Next, Replay, StepContext, Steps, Stop
 
 CTX = Context(datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1), "7", 0)
@@ -131,6 +132,16 @@ async def async_stores(
     assert_type((await store.start(orders, 7, New(1), session=raw)).state, State)
     await store.advance(orders, 7, Pay("tok"), session=session)
     await store.advance(orders, 7, Pay("tok"), session=connection)
+
+
+async def sharded_stores(
+    one: ShardedStore, other: AsyncShardedStore, session: Session, transaction: AsyncSession
+) -> None:
+    assert_type(one.get(orders, key=7), Snapshot[State])
+    assert_type(one.advance(orders, 7, Pay("tok"), dedup_key="evt", session=session).state, State)
+    assert_type(one.start(orders, state=New(1)).key, str)
+    assert_type((await other.get(orders, 7)).state, State)
+    await other.advance(orders, 7, event=Pay("tok"), session=transaction)
 
 
 def declarations() -> None:

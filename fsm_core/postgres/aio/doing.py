@@ -8,11 +8,7 @@ from weakref import WeakKeyDictionary
 
 from tenacity import AsyncRetrying
 
-from fsm_core.errors import (
-    NotFound,
-    Refused,
-    UnsupportedConnection,
-)
+from fsm_core.errors import NotFound, Refused, UnsupportedConnection
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run_async
 from fsm_core.postgres.base import Base
@@ -72,6 +68,12 @@ class AsyncDoing(Base):
         self._listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncListener] = WeakKeyDictionary()
 
     async def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
+        async for attempt in AsyncRetrying(**self._policy()):
+            with attempt:
+                return await self._decide_once(call, flow)
+        raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
+
+    async def _decide_once(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
         async with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
                 try:
@@ -95,12 +97,9 @@ class AsyncDoing(Base):
         if isinstance(answer.refusal, Refused | NotFound):
             return answer.refusal
         try:
-            async for attempt in AsyncRetrying(**self._policy()):
-                with attempt:
-                    return await self._decide_own(answer.call, partial(advancing.advance, answer.call))
+            return await self._decide_own(answer.call, partial(advancing.advance, answer.call))
         except (Refused, NotFound) as refusal:
             return refusal
-        raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
 
     async def _once(
         self,
@@ -108,18 +107,26 @@ class AsyncDoing(Base):
         flow: Callable[[], Coroutine[Ask[Any], Any, T]],
         session: joined.AsyncTransaction | None = None,
         *,
-        opening: Callable[[], Coroutine[Ask[Any], Any, None]] | None = None,
+        opening: Callable[[], Coroutine[Ask[Any], Any, str | None]] | None = None,
     ) -> T:
         if session is not None:
             return await self._run(await joined.async_connection(session), flow, what)
+        sent: tuple[str, T] | None = None
         async for attempt in AsyncRetrying(**self._policy()):
             with attempt:
                 async with self._own.connected(what) as connection:
                     if opening is None:
                         return await self._run(connection, flow, what)
+                    if sent is not None and await self._run(
+                        connection, partial(self._committed, sent[0]), what
+                    ):
+                        return sent[1]
+                    sent = None
                     async with connection.transaction():
-                        await self._run(connection, opening, what)
-                        return await self._run(connection, flow, what)
+                        xid = await self._run(connection, opening, what)
+                        answer = await self._run(connection, flow, what)
+                        sent = None if xid is None else (xid, answer)
+                    return answer
         raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
 
     async def _run(

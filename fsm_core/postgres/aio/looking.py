@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fsm_core.delivery.waiters import Deadline, Span
+from fsm_core.inputs import checked_names, name_of, names_of
 from fsm_core.postgres.aio.doing import AsyncDoing
-from fsm_core.postgres.base import name_of
 from fsm_core.postgres.flows import audit, look
 from fsm_core.postgres.flows import explain as explaining
 from fsm_core.postgres.waiting import AsyncListener
@@ -91,29 +91,33 @@ class AsyncLooking(AsyncDoing):
 
     async def machines(
         self,
-        name: str | None = None,
+        name: AnyMachine | str | None = None,
         *,
         status: str | None = None,
         state: str | None = None,
         limit: int = 100,
     ) -> list[MachineRecord]:
         """As `PostgresStore.machines`."""
-        return await self._once("machines", partial(look.machines, name, status, state, limit))
+        called = None if name is None else name_of(name)
+        checked_names(status=status, state=state)
+        return await self._once("machines", partial(look.machines, called, status, state, limit))
 
     async def actions(
         self,
         *,
         status: str | None = None,
-        machine: str | None = None,
+        machine: AnyMachine | str | None = None,
         key: Key | None = None,
         action: str | None = None,
         queue: str | None = None,
         limit: int = 100,
     ) -> list[ActionRecord]:
         """As `PostgresStore.actions`."""
+        checked_names(status=status, action=action, queue=queue)
+        name = None if machine is None else name_of(machine)
         text = None if key is None else key_text(key)
         flow = partial(
-            look.actions, status=status, name=machine, key=text, action=action, queue=queue, limit=limit
+            look.actions, status=status, name=name, key=text, action=action, queue=queue, limit=limit
         )
         return await self._once("actions", flow)
 
@@ -127,15 +131,22 @@ class AsyncLooking(AsyncDoing):
         return await self._once("log", flow, opening=audit.one_snapshot)
 
     async def logs(
-        self, names: Sequence[str] | None = None, *, since: timedelta | None = None, after: UUID | None = None
+        self,
+        names: Sequence[AnyMachine | str] | None = None,
+        *,
+        since: timedelta | None = None,
+        after: UUID | None = None,
     ) -> list[Log]:
         """As `PostgresStore.logs`."""
-        return await self._once("logs", partial(audit.logs, names, since, after), opening=audit.one_snapshot)
+        flow = partial(audit.logs, names_of(names), since, after)
+        return await self._once("logs", flow, opening=audit.one_snapshot)
 
-    async def count(self, names: Sequence[str] | None = None, *, since: timedelta | None = None) -> int:
+    async def count(
+        self, names: Sequence[AnyMachine | str] | None = None, *, since: timedelta | None = None
+    ) -> int:
         """As `PostgresStore.count`."""
-        return await self._once("count", partial(audit.count, names, since))
+        return await self._once("count", partial(audit.count, names_of(names), since))
 
     async def orphans(self, after: UUID | None = None, to: UUID | None = None) -> list[Orphan]:
         """As `PostgresStore.orphans`."""
-        return await self._once("orphans", partial(audit.orphans, after, to))
+        return await self._once("orphans", partial(audit.orphans, after, to), opening=audit.one_snapshot)

@@ -5,18 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from fsm_core.inputs import checked_names, checked_note, name_of
 from fsm_core.limits import SECOND, Limit
 from fsm_core.postgres.aio.looking import AsyncLooking
-from fsm_core.postgres.base import name_of
 from fsm_core.postgres.flows import audit, operate
 from fsm_core.postgres.flows import limits as limiting
 from fsm_core.postgres.flows.prune import Pruning
 from fsm_core.postgres.flows.upcast import Upcasting
-from fsm_core.types import (
-    ActionId,
-    Key,
-    key_text,
-)
+from fsm_core.types import ActionId, Key, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,13 +34,13 @@ class AsyncOperating(AsyncLooking):
 
     async def retry(self, action_ids: Sequence[ActionId]) -> list[ActionId]:
         """As `PostgresStore.retry`."""
-        return await self._once("retry", partial(operate.retry, action_ids), opening=self._lock_timeout)
+        return await self._once("retry", partial(operate.retry, action_ids), opening=self._begun)
 
     async def restore(self, machine: Machine[S, E, A], key: Key) -> list[ActionId]:
         """As `PostgresStore.restore`."""
         self.registry.add(machine)
         flow = partial(audit.restore, self.registry, machine.name, key_text(key))
-        return await self._once(f"restore {machine.name}/{key}", flow, opening=self._lock_timeout)
+        return await self._once(f"restore {machine.name}/{key}", flow, opening=self._begun)
 
     async def upcast(
         self,
@@ -59,21 +55,22 @@ class AsyncOperating(AsyncLooking):
         work = Upcasting(
             self.registry, machine, self._limits, dry_run=dry_run, every=every, progress=progress
         )
+        opening = self._lock_timeout if dry_run else self._begun
         for flow in work.flows():
             with work.passing():
-                await self._once(work.what, flow, opening=self._lock_timeout)
+                await self._once(work.what, flow, opening=opening)
         return work.done
 
     async def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """As `PostgresStore.cancel`."""
+        checked_note(note)
         flow = partial(operate.cancel_machine, name_of(machine), key_text(key), note)
-        return await self._once("cancel", flow, opening=self._lock_timeout)
+        return await self._once("cancel", flow, opening=self._begun)
 
     async def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
         """As `PostgresStore.cancel_action`."""
-        await self._once(
-            "cancel", partial(operate.cancel_action, action_id, note), opening=self._lock_timeout
-        )
+        checked_note(note)
+        await self._once("cancel", partial(operate.cancel_action, action_id, note), opening=self._begun)
 
     async def limit(
         self,
@@ -95,11 +92,13 @@ class AsyncOperating(AsyncLooking):
 
     async def remove_limit(self, name: str) -> bool:
         """As `PostgresStore.remove_limit`."""
-        return await self._once(f"remove limit {name}", partial(limiting.drop, name))
+        checked_names(limit=name)
+        return await self._once(f"remove limit {name}", partial(limiting.drop, name), opening=self._begun)
 
     async def prune(self, retention: Retention, *, live: bool = False, dry_run: bool = False) -> Pruned:
         """As `PostgresStore.prune`."""
         job = Pruning(retention, live=live, dry_run=dry_run)
+        opening = self._lock_timeout if dry_run else self._begun
         while (flow := job.next()) is not None:
-            job.done(await self._once("prune", flow, opening=self._lock_timeout))
+            job.done(await self._once("prune", flow, opening=opening))
         return job.total

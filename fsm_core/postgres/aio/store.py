@@ -5,15 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import AsyncRetrying
-
-from fsm_core.errors import (
-    DatabaseUnavailable,
-    Deadlock,
-    NotFound,
-    Refused,
-    SerializationConflict,
-)
+from fsm_core.errors import DatabaseUnavailable, Deadlock, NotFound, Refused, SerializationConflict
 from fsm_core.inputs import checked_place
 from fsm_core.postgres import joined
 from fsm_core.postgres.aio.operating import AsyncOperating
@@ -63,7 +55,7 @@ class AsyncPostgresStore(AsyncOperating):
             return await self._once(call.what, partial(starting.start, call, locked=False))
         except Alone:
             flow = partial(starting.start, call, locked=True)
-            return await self._once(call.what, flow, opening=self._lock_timeout)
+            return await self._once(call.what, flow, opening=self._begun)
 
     async def advance(
         self,
@@ -81,10 +73,7 @@ class AsyncPostgresStore(AsyncOperating):
             connection = await joined.async_connection(session)
             flow = partial(advancing.advance, call, locked=True, own=False)
             return await self._run(connection, flow, call.what)
-        async for attempt in AsyncRetrying(**self._policy()):
-            with attempt:
-                return await self._decide_own(call, partial(advancing.advance, call))
-        raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
+        return await self._decide_own(call, partial(advancing.advance, call))
 
     async def advance_many(
         self,
@@ -108,9 +97,7 @@ class AsyncPostgresStore(AsyncOperating):
             try:
                 answers = await self._run(connection, partial(advancing_many.many, calls), "advance many")
             except (SerializationConflict, Deadlock, DatabaseUnavailable):
-                answers = [
-                    advancing_many.Answer(call) for call in calls
-                ]  # each looks for itself whether it got in
+                answers = list(map(advancing_many.Answer, calls))  # each looks for itself whether it got in
         return [await self._answered(answer) for answer in answers]
 
     async def signal(
@@ -129,10 +116,7 @@ class AsyncPostgresStore(AsyncOperating):
             connection = await joined.async_connection(session)
             flow = partial(signalling.signal, call, locked=True, own=False)
             return await self._run(connection, flow, call.what)
-        async for attempt in AsyncRetrying(**self._policy()):
-            with attempt:
-                return await self._decide_own(call, partial(signalling.signal, call))
-        raise AssertionError  # pragma: no cover - AsyncRetrying returns or raises
+        return await self._decide_own(call, partial(signalling.signal, call))
 
     async def signal_or_start(
         self,
@@ -150,4 +134,4 @@ class AsyncPostgresStore(AsyncOperating):
         wait = self._lock_wait if session is None else None
         birth = starting.Birth(self.registry, machine, name, state, self._limits, wait)
         flow = partial(signalling.signal_or_start, call, birth, own=session is None)
-        return await self._once(call.what, flow, session, opening=None if session else self._lock_timeout)
+        return await self._once(call.what, flow, session, opening=None if session else self._begun)

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from fsm_core.draft import Draft
 from fsm_core.errors import DedupMismatch, MachineNotFound, WrongSeq
 from fsm_core.inputs import Dedup, remembered
+from fsm_core.load import admit
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.alone import alone
@@ -19,13 +20,14 @@ from fsm_core.types import MachineStatus
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from fsm_core.births import Address
     from fsm_core.payload import Limits
     from fsm_core.records import Snapshot
     from fsm_core.registry import AnyMachine, Registry
-    from fsm_core.unit import Seen, Unit
+    from fsm_core.unit import Held, Seen, Unit
 
 
 class Conflict(Exception):
@@ -47,6 +49,7 @@ class Call:
     dedup_key: str | None = None
     expected_seq: int | None = None
     source: str = "call"
+    cause: str | None = None
     wait: bool = False
     ttl: timedelta | None = None
     id: UUID = None  # type: ignore[assignment]
@@ -59,6 +62,11 @@ class Call:
     def address(self) -> dict[str, object]:
         """The machine's name and key, as parameters."""
         return {"fsm": self.machine.name, "key": self.key}
+
+    @property
+    def capped(self) -> bool:
+        """Whether the machine's load counts: it does not for what an action brings."""
+        return self.limits.capped and self.cause is None
 
     @property
     def what(self) -> str:
@@ -82,6 +90,8 @@ async def read(call: Call, *, locked: bool) -> Row | None:
     """The machine's row, with what its dedup key did before."""
     if locked:
         await Ask(sql.LOCK, call.address, len)
+    if call.capped:
+        return one(await params.read_load(call.machine.name, [call.key], call.limits, call.dedup_key))
     if call.dedup_key is None:
         rows: list[Row] = await Ask(sql.READ, call.address, list)
     else:
@@ -101,7 +111,9 @@ async def decided(call: Call, row: Row, *, locked: bool, own: bool) -> Snapshot[
         return _duplicate(draft, dedup, known)
     if call.expected_seq is not None and call.expected_seq != seen.seq:
         raise WrongSeq(call.expected_seq, seen.seq)
-    draft.apply(call.event, call.source, call_id=call.id, dedup=dedup, wait=call.wait, ttl=call.ttl)
+    if call.capped:
+        admit(draft.unit, params.load(row), call.limits)
+    _apply(call, draft, dedup)
     waits = bool(seen.inbox and draft.changed)
     if (waits or draft.unit.alone) and not locked:
         raise Conflict
@@ -127,18 +139,29 @@ async def _alone(
     def decide(taken: frozenset[Address], *, offer: bool) -> Unit:
         nonlocal snapshot
         draft = Draft(machine, seen, call.limits, taken)
-        draft.apply(call.event, call.source, call_id=call.id, dedup=dedup, wait=call.wait, ttl=call.ttl)
+        _apply(call, draft, dedup)
         snapshot = draft.snapshot
         draft.follow()
         if offer and draft.changed:
-            draft.offer(held)
-        for each, bug in draft.refused:
-            log.error("%s: a held %s could not be applied, it is held on", call.what, each.name, exc_info=bug)
+            offered(draft, held, call.what)
         return draft.unit
 
     if not await alone(decide, write, own=own) or snapshot is None:
         raise Conflict
     return snapshot
+
+
+def _apply(call: Call, draft: Draft, dedup: Dedup | None) -> None:
+    draft.apply(
+        call.event, call.source, cause=call.cause, call_id=call.id, dedup=dedup, wait=call.wait, ttl=call.ttl
+    )
+
+
+def offered(draft: Draft, held: Sequence[Held], what: str) -> None:
+    """Offer what is held. What has a bug is held on, and said here: it is nobody's answer."""
+    draft.offer(held)
+    for each, bug in draft.refused:
+        log.error("%s: a held %s could not be applied, it is held on", what, each.name, exc_info=bug)
 
 
 async def write(unit: Unit) -> bool:
@@ -154,6 +177,12 @@ async def sought(call: Call, draft: Draft) -> Snapshot[Any] | None:
     parameters = {"id": seen.id, "from": call.tried_at, "call_id": call.id}
     row = await Ask(sql.SOUGHT, parameters, one)
     return None if row is None else _known(draft.snapshot, row[0])
+
+
+async def got_in(machine: UUID, call_id: UUID) -> bool:
+    """The same where only that is asked: whether this very call is in the machine's log, or inbox."""
+    parameters = {"id": machine, "from": 0, "call_id": call_id}
+    return await Ask(sql.SOUGHT, parameters, one) is not None
 
 
 def one(rows: list[Row]) -> Row | None:

@@ -78,15 +78,14 @@ async def alone(decide: Decide, write: Write, *, own: bool) -> bool:
 async def whole(flow: Coroutine[Ask[Any], Any, T]) -> T:
     """Run a flow that writes more than once in the caller's transaction: what it raises takes back what it wrote before.
 
-    Raises what the flow raises. After a StoreError there is no transaction left to go on with.
+    Raises what the flow raises.
     """
     await Ask(family.CALL, {}, len)
     try:
         done = await flow
-    except StoreError:
-        raise
-    except Exception:
-        await Ask(family.CALL_BACK, {}, len)
+    except Exception as error:
+        if _goes_on(error):
+            await Ask(family.CALL_BACK, {}, len)
         raise
     await Ask(family.CALL_DONE, {}, len)
     return done
@@ -111,15 +110,19 @@ async def _whole(unit: Unit, write: Write, *, own: bool) -> bool:
         written = await write(unit)
         if written:
             await extras(unit, own=own)
-    except DatabaseError as error:
-        if (error.sqlstate or "").startswith(_INTEGRITY):
+    except Exception as error:
+        if _goes_on(error):
             await Ask(family.BACK, {}, len)
-        raise
-    except ConstraintViolated:
-        await Ask(family.BACK, {}, len)
         raise
     await Ask(family.RELEASE, {}, len)
     return written
+
+
+def _goes_on(error: Exception) -> bool:
+    """Whether there is a transaction left to go on with: it was a constraint, or nothing that the server was asked."""
+    if isinstance(error, DatabaseError):
+        return (error.sqlstate or _INTEGRITY).startswith(_INTEGRITY)
+    return not isinstance(error, StoreError)
 
 
 async def _in_use(unit: Unit) -> frozenset[Address]:

@@ -38,6 +38,7 @@ NOBODY = UUID(int=0)
 async def one_snapshot() -> None:
     """All that follows in this transaction sees the rows of one moment. Comes first."""
     await Ask(sql.ONE_SNAPSHOT, {}, len)
+    await Ask(sql.BY_KEY, {}, len)
 
 
 async def dry_run(

@@ -25,8 +25,10 @@ async def facts(name: str, key: str) -> Facts:
     processes: list[Row] = await Ask(sql.PROCESSES, {}, list)
     queues = sorted({action.queue for action in actions})
     published: list[Row] = await Ask(sql.PUBLISHED, {"queues": queues}, list)
-    names = sorted({action.limit for action in actions if action.limit is not None})
-    limits: list[Row] = await Ask(sql.LIMITED, {"names": names}, list)
+    under = {(action.limit, action.limit_key or "") for action in actions if action.limit is not None}
+    wanted = sorted(under | {(f"queue:{queue}", "") for queue in queues})
+    names, keys = ([each[place] for each in wanted] for place in (0, 1))
+    limits: list[Row] = await Ask(sql.LIMITED, {"names": names, "keys": keys}, list)
     versions: dict[str, set[int]] = defaultdict(set)
     for row in processes:
         for machine, known in row[2].items():
@@ -39,7 +41,7 @@ async def facts(name: str, key: str) -> Facts:
         queues=frozenset(queue for row in processes if row[0] != "relay" for queue in row[1]),
         versions={machine: frozenset(known) for machine, known in versions.items()},
         published={row[0]: int(row[1]) for row in published},
-        limits={row[0]: Limited(row[1], row[2], int(row[3])) for row in limits},
+        limits={(row[0], row[1]): Limited(*row[2:]) for row in limits},
     )
 
 

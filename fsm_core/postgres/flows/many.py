@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fsm_core.draft import Draft
-from fsm_core.errors import MachineNotFound, Refused, UnknownMachine
+from fsm_core.errors import MachineNotFound, Refused
+from fsm_core.load import admit
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
-from fsm_core.postgres.flows.advance import Call, Conflict, decided
+from fsm_core.postgres.flows.advance import Call, Conflict, decided, read
 from fsm_core.postgres.flows.alone import whole
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.types import MachineStatus
@@ -55,7 +56,7 @@ async def many(calls: Sequence[Call]) -> list[Answer]:
     Raises StoreError; then any part may be committed, and each call knows that it was tried.
     """
     answers = [Answer(call) for call in calls]
-    groups = _decided(answers, await Ask(sql.READ_KEYS, _addresses(calls), list))
+    groups = _decided(answers, await _read(calls))
     ready = [g for g in groups if not g.alone and g.writes]
     for group in ready:
         for answer in group.answers:
@@ -75,7 +76,7 @@ async def many_joined(calls: Sequence[Call]) -> list[Snapshot[Any]]:
     """
     await Ask(sql.LOCK_KEYS, _addresses(calls), len)
     answers = [Answer(call) for call in calls]
-    groups = _decided(answers, await Ask(sql.READ_KEYS, _addresses(calls), list))
+    groups = _decided(answers, await _read(calls))
     for answer in answers:
         if answer.refusal is not None:
             raise answer.refusal
@@ -95,8 +96,7 @@ async def _written(groups: Sequence[_Group]) -> None:
 
 
 async def _one(call: Call, row: Row) -> Snapshot[Any]:
-    rows: list[Row] = await Ask(sql.READ, call.address, list)
-    return await decided(call, rows[0] if rows else row, locked=True, own=False)
+    return await decided(call, await read(call, locked=False) or row, locked=True, own=False)
 
 
 def _decided(answers: Sequence[Answer], rows: list[Row]) -> list[_Group]:
@@ -114,12 +114,22 @@ def _decided(answers: Sequence[Answer], rows: list[Row]) -> list[_Group]:
                 groups[call.key] = _Group(row, _draft(call, params.seen(row)))
             group = groups[call.key]
             group.answers.append(answer)
+            if call.capped:
+                admit(group.draft.unit, params.load(row), call.limits)
             group.draft.apply(call.event, call.source, call_id=call.id)
             answer.snapshot = group.draft.snapshot
             group.draft.follow()
-        except (Refused, UnknownMachine) as refusal:
+        except Refused as refusal:
             answer.refusal = refusal
     return list(groups.values())
+
+
+async def _read(calls: Sequence[Call]) -> list[Row]:
+    first = calls[0]
+    if first.capped:
+        return await params.read_load(first.machine.name, _keys(calls), first.limits)
+    rows: list[Row] = await Ask(sql.READ_KEYS, _addresses(calls), list)
+    return rows
 
 
 def _draft(call: Call, seen: Seen) -> Draft:
@@ -127,4 +137,8 @@ def _draft(call: Call, seen: Seen) -> Draft:
 
 
 def _addresses(calls: Sequence[Call]) -> dict[str, object]:
-    return {"fsm": calls[0].machine.name, "keys": sorted({call.key for call in calls})}
+    return {"fsm": calls[0].machine.name, "keys": _keys(calls)}
+
+
+def _keys(calls: Sequence[Call]) -> list[str]:
+    return sorted({call.key for call in calls})

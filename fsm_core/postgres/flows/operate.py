@@ -9,13 +9,16 @@ from fsm_core.errors import ActionNotFound, MachineEnded, NotRetried, WrongStatu
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask
 from fsm_core.postgres.flows.advance import one
-from fsm_core.postgres.flows.look import find
+from fsm_core.postgres.flows.look import find_born
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import outbox
 from fsm_core.types import ActionId, ActionStatus, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+MAX_SEQ, MAX_IDX = 2**31 - 1, 2**15 - 1
+"""What the columns of an action's id hold; no row has more."""
 
 OPEN = (ActionStatus.BLOCKED, ActionStatus.PENDING, ActionStatus.PUBLISHED, ActionStatus.RUNNING)
 
@@ -25,7 +28,10 @@ async def retry(wanted: Sequence[ActionId]) -> list[ActionId]:
 
     Returns those that went back. With one action asked for: raises ActionNotFound, WrongStatus, NotRetried; nothing changed.
     """
-    rows = await Ask(outbox.RETRY, params.keys(wanted), list)
+    possible = [
+        each for each in dict.fromkeys(wanted) if abs(each.seq) <= MAX_SEQ and abs(each.idx) <= MAX_IDX
+    ]
+    rows = await Ask(outbox.RETRY, params.keys(possible), list)
     if len(wanted) == 1:
         if not rows:
             raise ActionNotFound(str(wanted[0]))
@@ -57,11 +63,10 @@ async def cancel_machine(name: str, key: str, note: str) -> int:
     Raises MachineNotFound, MachineEnded; nothing changed.
     """
     await Ask(sql.LOCK, {"fsm": name, "key": key}, len)
-    seen = await find(name, key)
+    seen = await find_born(name, key)
     idx, children = await Ask(sql.BEFORE_CANCEL, {"id": seen.id, "seq": seen.seq}, lambda rows: rows[0])
     left = params.left_behind(cancelled(seen, idx, note, children))
     row = await Ask(sql.CANCEL, {"id": seen.id, "fsm": name, "key": key, "note": note, **left}, one)
     if row is None:
-        seen = await find(name, key)
         raise MachineEnded(name, key, seen.status)
     return int(row[1])

@@ -9,6 +9,7 @@ from uuid import UUID
 from fsm_core.delivery.retention import Pruned, Retention
 from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.statements import prune as sql
+from fsm_core.postgres.statements.audit import BY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -24,6 +25,7 @@ SLICE_EVENTS = 5000
 
 async def details(age: timedelta) -> Pruned:
     """The details of machines that ended longer ago than `age`."""
+    await Ask(BY_KEY, {}, len)
     parameters = {"age": age, "limit": SLICE_MACHINES, "events": SLICE_EVENTS}
     rows: list[Row] = await Ask(sql.LOCK_ENDED, parameters, list)
     if not rows:
@@ -36,6 +38,7 @@ async def details(age: timedelta) -> Pruned:
 
 async def whole(age: timedelta) -> Pruned:
     """Everything of machines that ended longer ago than `age`, and whose details went before."""
+    await Ask(BY_KEY, {}, len)
     locked = await Ask(sql.LOCK_PRUNED, {"age": age, "limit": SLICE_MACHINES}, _ids)
     ids = await Ask(sql.AT_REST, {"ids": locked}, _ids) if locked else []
     if not ids:
@@ -55,6 +58,7 @@ async def expired() -> Pruned:
 
 async def live(age: timedelta, ids: Sequence[UUID], *, dry_run: bool = False) -> Pruned:
     """What those among the machines that live had before `age`, as far as a replay does not need it."""
+    await Ask(BY_KEY, {}, len)
     rows: list[Row] = await Ask(sql.LOCK_LIVE, {"age": age, "ids": list(ids)}, list)
     due = [row for row in rows if row[2] is not None and row[1] < row[2]]
     if dry_run or not rows:

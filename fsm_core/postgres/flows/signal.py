@@ -9,11 +9,10 @@ from fsm_core.draft import MAX_INBOX
 from fsm_core.errors import DedupMismatch, InboxFull
 from fsm_core.inputs import UNBORN_TTL, Dedup, remembered
 from fsm_core.postgres import params
-from fsm_core.postgres.ask import Ask, Row
-from fsm_core.postgres.flows.advance import Call, Conflict, decided, one, read
+from fsm_core.postgres.ask import Ask
+from fsm_core.postgres.flows.advance import Call, Conflict, decided, got_in, one, read
 from fsm_core.postgres.flows.alone import whole
 from fsm_core.postgres.flows.start import new_id, start
-from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import signals
 from fsm_core.records import Receipt, receipt
 from fsm_core.types import MachineStatus
@@ -31,7 +30,7 @@ async def signal(call: Call, *, locked: bool, own: bool = True) -> Receipt:
     dedup = remembered(call.machine, call.event, call.dedup_key, call.limits)
     seen = None if row is None else params.seen(row)
     if seen is not None and row is not None:
-        if call.tried_at is not None and await _sought(call, seen):
+        if call.tried_at is not None and await got_in(seen.id, call.id):
             return _early(call, seen)
         if (known := params.known(row)) is not None:
             return _duplicate(call, seen, dedup, known)
@@ -65,12 +64,6 @@ async def _held(call: Call, seen: Seen | None, dedup: Dedup | None) -> Receipt |
     }  # fmt: skip
     row = await Ask(signals.UNBORN if seen is None else signals.HOLD, parameters, one)
     return None if row is None else Receipt(call.machine.name, call.key, row[0], None, unborn=True)
-
-
-async def _sought(call: Call, seen: Seen) -> bool:
-    """After a COMMIT whose answer was lost: whether this very call got in."""
-    rows: list[Row] = await Ask(sql.SOUGHT, {"id": seen.id, "from": 0, "call_id": call.id}, list)
-    return bool(rows)
 
 
 def _early(call: Call, seen: Seen) -> Receipt:

@@ -14,7 +14,7 @@ from fsm_core.draft import Draft
 from fsm_core.errors import DefinitionError, MachineNotFound
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
-from fsm_core.postgres.flows.advance import one
+from fsm_core.postgres.flows.advance import got_in, offered, one
 from fsm_core.postgres.flows.alone import Alone, alone
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import signals
@@ -109,13 +109,12 @@ async def _there(call: Birth, row: Row, state: object, *, locked: bool, own: boo
             )  # what waited has expired meanwhile, and is deleted
         row = rows[0]
         if row[4] == MachineStatus.UNBORN:
-            given = {"id": row[0], "partition_key": call.partition_key, "priority": call.priority}
-            await Ask(signals.PLACE, given, len)
             placed = params.seen(row)._replace(partition_key=call.partition_key, priority=call.priority)
             return await _born(call, placed, state, own=own)
     seen = params.seen(row)
     found = Draft(call.registry.reader(seen.machine, seen.version), seen).snapshot
-    return replace(found, duplicate=seen.id != call.id and not await _ours(call, seen))
+    # A machine that signals came before keeps the id of its row: whether this call bore it is in its log.
+    return replace(found, duplicate=seen.id != call.id and not await got_in(seen.id, call.id))
 
 
 async def _born(call: Birth, seen: Seen, state: object, *, own: bool) -> Snapshot[Any]:
@@ -127,21 +126,17 @@ async def _born(call: Birth, seen: Seen, state: object, *, own: bool) -> Snapsho
         draft = Draft.born(call.machine, seen, state, call.id, Bounds(call.limits, taken, at=call.at))
         snapshot = draft.snapshot
         if offer:
-            draft.offer(held)
+            offered(draft, held, call.what)
         return draft.unit
 
     async def write(unit: Unit) -> bool:
+        place = {"id": seen.id, "partition_key": seen.partition_key, "priority": seen.priority}
+        await Ask(signals.PLACE, place, len)
         return bool(await params.write_many([unit]))
 
     if not await alone(decide, write, own=own) or snapshot is None:
         raise MachineNotFound(call.machine.name, call.key)  # pragma: no cover - its row is locked
     return snapshot
-
-
-async def _ours(call: Birth, seen: Seen) -> bool:
-    """Whether this very call bore it: a machine that signals came before keeps the id of its row."""
-    rows: list[Row] = await Ask(sql.SOUGHT, {"id": seen.id, "from": 0, "call_id": call.id}, list)
-    return bool(rows)
 
 
 def new_id() -> UUID:

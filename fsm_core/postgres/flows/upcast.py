@@ -14,6 +14,7 @@ from fsm_core.postgres.ask import Ask, Row
 from fsm_core.postgres.flows.advance import one
 from fsm_core.postgres.statements import machines
 from fsm_core.postgres.statements import upcast as sql
+from fsm_core.postgres.statements.audit import BY_KEY
 from fsm_core.rows import STATE_TIMER
 from fsm_core.types import MachineStatus
 
@@ -74,6 +75,7 @@ class Upcasting:
             self.done = self.done.plus(Upcast(busy=1))
 
     async def _batch(self, after: str) -> None:
+        await Ask(BY_KEY, {}, len)
         rows: list[Row] = await Ask(sql.OLDER, {**self._asked, "after": after}, list)
         last, looked = rows[0][:2]
         seen = [params.seen(row[2:]) for row in rows if row[2] is not None]

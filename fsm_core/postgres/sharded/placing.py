@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
-from fsm_core.errors import ConfigurationError, MachineNotFound
+from fsm_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-
-    from fsm_core.errors import NotFound, Refused
-    from fsm_core.records import Snapshot
-
-
-S = TypeVar("S")
+    from collections.abc import Collection, Iterable, Sequence
 
 Server: TypeAlias = tuple[str, int, str]
 """A database, as a connection tells it: host, port, name."""
@@ -52,13 +46,6 @@ class Places:
         """Where it may live: at home, or where a former set of shards had placed it, the latest first."""
         return tuple(dict.fromkeys(_winner(key, names) for names in (self.shards, *self.former)))
 
-    def split(self, keys: Sequence[str]) -> dict[str, list[int]]:
-        """The positions of the keys by their home, each in the order given."""
-        found: dict[str, list[int]] = {}
-        for position, key in enumerate(keys):
-            found.setdefault(self.home(key), []).append(position)
-        return found
-
 
 def places(shards: Iterable[str], former: Iterable[Collection[str]]) -> Places:
     """As they are given to a store."""
@@ -68,20 +55,6 @@ def places(shards: Iterable[str], former: Iterable[Collection[str]]) -> Places:
 def root(key: str) -> str:
     """What says where a machine lives: its key up to the first slash."""
     return key.partition("/")[0]
-
-
-def moved(places: Places, keys: Sequence[str], answers: Mapping[int, object]) -> list[int]:
-    """The positions of those that are not at home and may live elsewhere."""
-    missing = [at for at, answer in sorted(answers.items()) if isinstance(answer, MachineNotFound)]
-    return [at for at in missing if len(places.candidates(keys[at])) > 1]
-
-
-def one_of(answers: list[Snapshot[S] | Refused | NotFound]) -> Snapshot[S] | Refused | NotFound:
-    """The only answer; that there is no such machine is raised, so that it is looked for elsewhere."""
-    (answer,) = answers
-    if isinstance(answer, MachineNotFound):
-        raise answer
-    return answer
 
 
 def elsewhere(key: str, names: Collection[str]) -> str:

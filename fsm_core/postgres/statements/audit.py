@@ -5,6 +5,16 @@ from fsm_core.postgres.statements import Statement
 # The first statement of a transaction in which all others see the same rows.
 ONE_SNAPSHOT = Statement("one_snapshot", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
+# What follows in this transaction names hundreds of machines at once. Where nothing is known of a table, after a restore, that looks like
+# all of it to a planner who knows their ids, and it would be read: go by keys, as relays and workers always do.
+BY_KEY = Statement(
+    "by_key",
+    """
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true)
+""",
+)
+
 # The next machines by id, as many as have about `events` events. Index: machines_pkey.
 PAGE = Statement(
     "page",

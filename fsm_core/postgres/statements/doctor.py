@@ -35,7 +35,8 @@ SELECT pid, coalesce(nullif(application_name, ''), usename), state, clock_timest
 """,
 )
 
-# Who keeps dead rows from being cleaned up, and for how many transactions and how long (a slot does not say how long).
+# Who keeps dead rows from being cleaned up, and for how many transactions and how long (a slot does not say how long). Autovacuum's own
+# snapshots keep nothing.
 HOLDERS = Statement(
     "holders",
     """
@@ -43,7 +44,7 @@ SELECT * FROM (
   SELECT 'session' AS kind, pid::text AS name, coalesce(nullif(application_name, ''), usename, backend_type) AS by, age(backend_xmin) AS xids,
          clock_timestamp() - xact_start AS since
     FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
-     AND (datname = current_database() OR backend_type = 'walsender')
+     AND (datname = current_database() OR backend_type = 'walsender') AND backend_type <> 'autovacuum worker'
   UNION ALL
   SELECT 'prepared', gid, owner, age(transaction), clock_timestamp() - prepared FROM pg_prepared_xacts WHERE database = current_database()
   UNION ALL

@@ -2,7 +2,7 @@
 
 from fsm_core.postgres.statements import Statement
 
-# Open and failed actions of a machine, the oldest first, with their workers and whoever has their lane.
+# Open actions of a machine, then failed ones, the oldest first, with their workers and whoever has their lane.
 # Index: actions_pkey, actions_lane, workers_pkey; for a failed one also events_pkey, from the event that emitted it on.
 OPEN_ACTIONS = Statement(
     "open_actions",
@@ -19,7 +19,7 @@ SELECT a.machine_id, a.seq, a.idx, a.name, a.version, a.status, a.queue, a.run_a
     SELECT m.fsm || '/' || m.key AS holder FROM {s}.actions o JOIN {s}.machines m ON m.id = o.machine_id
      WHERE a.status = 'blocked' AND o.lane = a.lane AND o.status IN ('pending', 'published', 'running') LIMIT 1) h ON true
  WHERE a.machine_id = %(id)s AND a.status IN ('blocked', 'pending', 'published', 'running', 'failed')
- ORDER BY a.seq, a.idx LIMIT 100
+ ORDER BY a.status = 'failed', a.seq, a.idx LIMIT 100
 """,
 )
 
@@ -40,13 +40,12 @@ SELECT q.queue, (SELECT count(*) FROM {s}.actions a WHERE a.status = 'published'
 """,
 )
 
-# The limits of these names, and how many actions of them are admitted. Index: limits_pkey; the rest of the active ones is a scan
-# of the partial indexes of what is under way.
+# Which of these limits are set, and how many actions of each key are admitted. Index: limits_pkey, actions_taken.
 LIMITED = Statement(
     "limited",
     """
-SELECT l.name, l.max_running, l.rate,
-       (SELECT count(*) FROM {s}.actions a WHERE a.limit_name = l.name AND a.status IN ('pending', 'published', 'running'))
-  FROM {s}.limits l WHERE l.name = ANY (%(names)s::text[])
+SELECT l.name, u.key, l.max_running, l.rate, l.per,
+       (SELECT count(*) FROM {s}.actions a WHERE a.limit_name = u.name AND a.limit_key = u.key AND a.status IN ('pending', 'published', 'running'))
+  FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u(name, key) JOIN {s}.limits l ON l.name = u.name
 """,
 )

@@ -63,6 +63,12 @@ LOCK_ID = Statement("lock_id", "SELECT 1 FROM {s}.machines WHERE id = %(id)s FOR
 # How long an own transaction waits for a lock; '0' is for ever.
 LOCK_TIMEOUT = Statement("lock_timeout", "SELECT set_config('lock_timeout', %(wait)s, true)")
 
+# The same for a transaction that writes and leaves no trace of its call: its id tells later whether it was committed. No lock.
+BEGUN = Statement("begun", "SELECT set_config('lock_timeout', %(wait)s, true), pg_current_xact_id()::text")
+
+# After a COMMIT whose answer was lost: what became of that transaction? No lock.
+BECAME = Statement("became", "SELECT pg_xact_status(%(xid)s::xid8)")
+
 # In our own transaction, after its projections: deferred constraints speak now and not at COMMIT.
 CONSTRAINTS_NOW = Statement("constraints_now", "SET CONSTRAINTS ALL IMMEDIATE")
 

@@ -76,6 +76,9 @@ ALONE: LiteralString = "SELECT pg_advisory_xact_lock(hashtext('fsm.partitions'),
 # Everything else waits, for as long as a few catalogue rows take to write. In the order in which every writer takes them.
 LOCK_ALL: LiteralString = "LOCK TABLE {actions}, {events}, {attempts} IN ACCESS EXCLUSIVE MODE"
 
+# Whoever writes to one range has ended when this is granted; others wait meanwhile.
+NO_WRITERS: LiteralString = "LOCK TABLE {actions}, {events}, {attempts} IN SHARE MODE"
+
 DROP: LiteralString = "DROP TABLE {part}"
 REMEMBER: LiteralString = "COMMENT ON TABLE {table} IS {comment}"
 DEFAULT: LiteralString = "CREATE TABLE {part} PARTITION OF {table} DEFAULT"

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import Retrying
 
-from fsm_core.errors import (
-    NotFound,
-    Refused,
-    UnsupportedConnection,
-)
+from fsm_core.errors import NotFound, Refused, UnsupportedConnection
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run
 from fsm_core.postgres.base import Base
@@ -71,15 +67,20 @@ class Doing(Base):
         self._listeners: dict[int, Listener] = {}
 
     def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
-        """In a transaction of our own: optimistic in autocommit, then under the lock. Raises Conflict only if both missed."""
+        """In a transaction of our own, again where that may help: the call looks first whether it got in."""
+        for attempt in Retrying(**self._policy()):
+            with attempt:
+                return self._decide_once(call, flow)
+        raise AssertionError  # pragma: no cover - Retrying returns or raises
+
+    def _decide_once(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
+        """Optimistic in autocommit, then under the lock. Raises Conflict only if both missed."""
         with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
                 try:
                     done = self._run(connection, partial(flow, locked=False), call.what)
                 except advancing.Conflict:
-                    call.tried_at = (
-                        None  # the guard missed: nothing was written, there is nothing to look for
-                    )
+                    call.tried_at = None  # the guard missed: there is nothing to look for
                     self._heat(call)
                 else:
                     reached(Point.ADVANCE_AFTER_COMMIT)
@@ -98,12 +99,9 @@ class Doing(Base):
         if isinstance(answer.refusal, Refused | NotFound):
             return answer.refusal
         try:
-            for attempt in Retrying(**self._policy()):
-                with attempt:
-                    return self._decide_own(answer.call, partial(advancing.advance, answer.call))
+            return self._decide_own(answer.call, partial(advancing.advance, answer.call))
         except (Refused, NotFound) as refusal:
             return refusal
-        raise AssertionError  # pragma: no cover - Retrying returns or raises
 
     def _once(
         self,
@@ -111,21 +109,28 @@ class Doing(Base):
         flow: Callable[[], Coroutine[Ask[Any], Any, T]],
         session: joined.SyncTransaction | None = None,
         *,
-        opening: Callable[[], Coroutine[Ask[Any], Any, None]] | None = None,
+        opening: Callable[[], Coroutine[Ask[Any], Any, str | None]] | None = None,
     ) -> T:
         """Run a flow that may be run again: on the caller's connection, or on our own with retries.
 
-        opening: what comes first in a transaction of its own; None: there is none, and each statement is by itself.
+        opening: what comes first in a transaction of its own; None: there is none, and each statement is by itself. If it tells the
+        transaction's id, one whose COMMIT was done and not answered is not run again: its answer is known.
         """
         if session is not None:
             return self._run(joined.connection(session), flow, what)
+        sent: tuple[str, T] | None = None
         for attempt in Retrying(**self._policy()):
             with attempt, self._own.connected(what) as connection:
                 if opening is None:
                     return self._run(connection, flow, what)
+                if sent is not None and self._run(connection, partial(self._committed, sent[0]), what):
+                    return sent[1]
+                sent = None
                 with self._own.transaction(connection):
-                    self._run(connection, opening, what)
-                    return self._run(connection, flow, what)
+                    xid = self._run(connection, opening, what)
+                    answer = self._run(connection, flow, what)
+                    sent = None if xid is None else (xid, answer)
+                return answer
         raise AssertionError  # pragma: no cover - Retrying returns or raises
 
     def _run(

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fsm_core.delivery.waiters import Deadline, Span
-from fsm_core.postgres.base import name_of
+from fsm_core.inputs import checked_names, name_of, names_of
 from fsm_core.postgres.flows import audit, look
 from fsm_core.postgres.flows import explain as explaining
 from fsm_core.postgres.sync.doing import Doing
@@ -100,29 +100,33 @@ class Looking(Doing):
 
     def machines(
         self,
-        name: str | None = None,
+        name: AnyMachine | str | None = None,
         *,
         status: str | None = None,
         state: str | None = None,
         limit: int = 100,
     ) -> list[MachineRecord]:
         """Machines by name, status and name of state; the last changed first, at most `limit`."""
-        return self._once("machines", partial(look.machines, name, status, state, limit))
+        called = None if name is None else name_of(name)
+        checked_names(status=status, state=state)
+        return self._once("machines", partial(look.machines, called, status, state, limit))
 
     def actions(
         self,
         *,
         status: str | None = None,
-        machine: str | None = None,
+        machine: AnyMachine | str | None = None,
         key: Key | None = None,
         action: str | None = None,
         queue: str | None = None,
         limit: int = 100,
     ) -> list[ActionRecord]:
         """Actions by status, machine, key, name and queue; the oldest first, at most `limit`."""
+        checked_names(status=status, action=action, queue=queue)
+        name = None if machine is None else name_of(machine)
         text = None if key is None else key_text(key)
         flow = partial(
-            look.actions, status=status, name=machine, key=text, action=action, queue=queue, limit=limit
+            look.actions, status=status, name=name, key=text, action=action, queue=queue, limit=limit
         )
         return self._once("actions", flow)
 
@@ -137,18 +141,25 @@ class Looking(Doing):
         )
 
     def logs(
-        self, names: Sequence[str] | None = None, *, since: timedelta | None = None, after: UUID | None = None
+        self,
+        names: Sequence[AnyMachine | str] | None = None,
+        *,
+        since: timedelta | None = None,
+        after: UUID | None = None,
     ) -> list[Log]:
         """The records of the next machines by id, a page of them, each of one moment; none: that was all.
 
         names: of these machines only. since: only those changed in that time. after: the id of the last one that is known.
         """
-        return self._once("logs", partial(audit.logs, names, since, after), opening=audit.one_snapshot)
+        flow = partial(audit.logs, names_of(names), since, after)
+        return self._once("logs", flow, opening=audit.one_snapshot)
 
-    def count(self, names: Sequence[str] | None = None, *, since: timedelta | None = None) -> int:
+    def count(
+        self, names: Sequence[AnyMachine | str] | None = None, *, since: timedelta | None = None
+    ) -> int:
         """How many machines `logs` goes through."""
-        return self._once("count", partial(audit.count, names, since))
+        return self._once("count", partial(audit.count, names_of(names), since))
 
     def orphans(self, after: UUID | None = None, to: UUID | None = None) -> list[Orphan]:
         """Rows that name a machine which does not exist, of ids after `after` and up to `to`."""
-        return self._once("orphans", partial(audit.orphans, after, to))
+        return self._once("orphans", partial(audit.orphans, after, to), opening=audit.one_snapshot)

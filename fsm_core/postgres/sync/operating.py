@@ -5,18 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from fsm_core.inputs import checked_names, checked_note, name_of
 from fsm_core.limits import SECOND, Limit
-from fsm_core.postgres.base import name_of
 from fsm_core.postgres.flows import audit, operate
 from fsm_core.postgres.flows import limits as limiting
 from fsm_core.postgres.flows.prune import Pruning
 from fsm_core.postgres.flows.upcast import Upcasting
 from fsm_core.postgres.sync.looking import Looking
-from fsm_core.types import (
-    ActionId,
-    Key,
-    key_text,
-)
+from fsm_core.types import ActionId, Key, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +37,7 @@ class Operating(Looking):
 
         With a single id: raises ActionNotFound, WrongStatus, NotRetried; then nothing changed.
         """
-        return self._once("retry", partial(operate.retry, action_ids), opening=self._lock_timeout)
+        return self._once("retry", partial(operate.retry, action_ids), opening=self._begun)
 
     def restore(self, machine: Machine[S, E, A], key: Key) -> list[ActionId]:
         """Write again what the outbox has lost, as `@machine.restore` and the log tell; returns those actions.
@@ -51,7 +47,7 @@ class Operating(Looking):
         """
         self.registry.add(machine)
         flow = partial(audit.restore, self.registry, machine.name, key_text(key))
-        return self._once(f"restore {machine.name}/{key}", flow, opening=self._lock_timeout)
+        return self._once(f"restore {machine.name}/{key}", flow, opening=self._begun)
 
     def upcast(
         self,
@@ -73,19 +69,22 @@ class Operating(Looking):
         work = Upcasting(
             self.registry, machine, self._limits, dry_run=dry_run, every=every, progress=progress
         )
+        opening = self._lock_timeout if dry_run else self._begun
         for flow in work.flows():
             with work.passing():
-                self._once(work.what, flow, opening=self._lock_timeout)
+                self._once(work.what, flow, opening=opening)
         return work.done
 
     def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
         """End a machine from outside; its open actions are cancelled. Returns how many. Raises MachineNotFound, MachineEnded."""
+        checked_note(note)
         flow = partial(operate.cancel_machine, name_of(machine), key_text(key), note)
-        return self._once("cancel", flow, opening=self._lock_timeout)
+        return self._once("cancel", flow, opening=self._begun)
 
     def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
         """Cancel one action; a late result is recorded, not applied. Raises ActionNotFound, WrongStatus."""
-        self._once("cancel", partial(operate.cancel_action, action_id, note), opening=self._lock_timeout)
+        checked_note(note)
+        self._once("cancel", partial(operate.cancel_action, action_id, note), opening=self._begun)
 
     def limit(
         self,
@@ -111,7 +110,8 @@ class Operating(Looking):
 
     def remove_limit(self, name: str) -> bool:
         """Remove a limit; returns whether it was there. Actions that ask for it are held back until it is set again."""
-        return self._once(f"remove limit {name}", partial(limiting.drop, name))
+        checked_names(limit=name)
+        return self._once(f"remove limit {name}", partial(limiting.drop, name), opening=self._begun)
 
     def prune(self, retention: Retention, *, live: bool = False, dry_run: bool = False) -> Pruned:
         """Delete what is over for longer than it is kept, slice by slice; and held events that have expired. Returns how much.
@@ -120,6 +120,7 @@ class Operating(Looking):
         Several at once share the work. An ended machine with open actions is left alone.
         """
         job = Pruning(retention, live=live, dry_run=dry_run)
+        opening = self._lock_timeout if dry_run else self._begun
         while (flow := job.next()) is not None:
-            job.done(self._once("prune", flow, opening=self._lock_timeout))
+            job.done(self._once("prune", flow, opening=opening))
         return job.total

@@ -5,15 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import Retrying
-
-from fsm_core.errors import (
-    DatabaseUnavailable,
-    Deadlock,
-    NotFound,
-    Refused,
-    SerializationConflict,
-)
+from fsm_core.errors import DatabaseUnavailable, Deadlock, NotFound, Refused, SerializationConflict
 from fsm_core.inputs import checked_place
 from fsm_core.postgres import joined
 from fsm_core.postgres.flows import advance as advancing
@@ -41,8 +33,9 @@ class PostgresStore(Operating):
     """Machines in PostgreSQL, on the application's own SQLAlchemy engine.
 
     engine: must end at psycopg 3. machines: those whose rows this process decides on besides those it names in calls,
-    such as older versions. schema: where the tables are. limits: of payloads. lock_timeout: how long an own
-    transaction waits for a machine's row before it raises Busy. cipher: encrypts payloads at rest (docs/encryption.md).
+    such as older versions. schema: where the tables are. limits: of payloads, and of what one
+    machine takes. lock_timeout: how long an own transaction waits for a machine's row before it raises Busy. cipher: encrypts
+    payloads at rest (docs/encryption.md).
 
     Every verb raises DatabaseUnavailable, PoolExhausted or another StoreError if the database does; then nothing
     changed, unless a connection broke in COMMIT within the caller's own transaction.
@@ -78,7 +71,7 @@ class PostgresStore(Operating):
             return self._once(call.what, partial(starting.start, call, locked=False))
         except Alone:
             flow = partial(starting.start, call, locked=True)
-            return self._once(call.what, flow, opening=self._lock_timeout)
+            return self._once(call.what, flow, opening=self._begun)
 
     def advance(
         self,
@@ -104,10 +97,7 @@ class PostgresStore(Operating):
         if session is not None:
             connection = joined.connection(session)
             return self._run(connection, partial(advancing.advance, call, locked=True, own=False), call.what)
-        for attempt in Retrying(**self._policy()):
-            with attempt:
-                return self._decide_own(call, partial(advancing.advance, call))
-        raise AssertionError  # pragma: no cover - Retrying returns or raises
+        return self._decide_own(call, partial(advancing.advance, call))
 
     def advance_many(
         self,
@@ -120,7 +110,7 @@ class PostgresStore(Operating):
 
         events: pairs of key and event. Returns for each, in the order given, the machine right after it, or why it was refused:
         a Refused or NotFound, not raised. With `session` all of them are committed or none: the first refusal is raised.
-        Raises StoreError; then any part may be committed: what is in the log tells.
+        Raises StoreError, and a bug of a transition; then any part may be committed: what is in the log tells.
         """
         calls = [self._call(machine, key, event, None) for key, event in events]
         if not calls:
@@ -132,9 +122,7 @@ class PostgresStore(Operating):
             try:
                 answers = self._run(connection, partial(advancing_many.many, calls), "advance many")
             except (SerializationConflict, Deadlock, DatabaseUnavailable):
-                answers = [
-                    advancing_many.Answer(call) for call in calls
-                ]  # each looks for itself whether it got in
+                answers = list(map(advancing_many.Answer, calls))  # each looks for itself whether it got in
         return [self._answered(answer) for answer in answers]
 
     def signal(
@@ -158,10 +146,7 @@ class PostgresStore(Operating):
         if session is not None:
             connection = joined.connection(session)
             return self._run(connection, partial(signalling.signal, call, locked=True, own=False), call.what)
-        for attempt in Retrying(**self._policy()):
-            with attempt:
-                return self._decide_own(call, partial(signalling.signal, call))
-        raise AssertionError  # pragma: no cover - Retrying returns or raises
+        return self._decide_own(call, partial(signalling.signal, call))
 
     def signal_or_start(
         self,
@@ -182,4 +167,4 @@ class PostgresStore(Operating):
         wait = self._lock_wait if session is None else None
         birth = starting.Birth(self.registry, machine, name, state, self._limits, wait)
         flow = partial(signalling.signal_or_start, call, birth, own=session is None)
-        return self._once(call.what, flow, session, opening=None if session else self._lock_timeout)
+        return self._once(call.what, flow, session, opening=None if session else self._begun)

@@ -3,7 +3,7 @@
 import pytest
 
 from fsm_core import Rejected, UnhandledEvent
-from fsm_core.errors import MachineNotFound, UnknownType
+from fsm_core.errors import InvalidKey, MachineNotFound, UnknownType
 from tests.store.conformance.conftest import MakeWorld
 from tests.store.family import Book, Confirm, leg, trip
 from tests.store.machines import (
@@ -67,6 +67,8 @@ def test_bad_input_changes_nothing_at_all(world: World) -> None:
 
     with pytest.raises(UnknownType):
         world.store.advance_many(orders, [(7, Pay()), (7, Serve("ann"))])
+    with pytest.raises(InvalidKey):
+        world.store.advance_many(orders, [(7, Pay()), ("a\0b", Pay())])
 
     assert world.contents() == before
     assert world.store.advance_many(orders, []) == []

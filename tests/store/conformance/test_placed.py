@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
-from fsm_core import After, At, Machine, Route, To
+from fsm_core import After, At, Machine, Rejected, Route, To
 from fsm_core.errors import ConfigurationError
 from tests.store.courier import deliver
 from tests.store.world import World
@@ -126,6 +126,44 @@ def test_a_machine_that_signals_came_before_is_placed_too(world: World) -> None:
     assert {(row["lane"], row["priority"]) for row in rows(world).values() if row["name"] == "Work"} == {
         ("key:p", 0)
     }
+
+
+shy = Machine("shy", states=Here, events=Ring)
+
+
+@shy.enter
+def refuse(state: Here) -> list[Never]:
+    if state.rings < 0:
+        raise Rejected("no such thing")
+    return []
+
+
+@shy.on
+def fail(_state: Here, _event: Ring) -> Here:
+    raise ZeroDivisionError("a bug")
+
+
+def test_a_birth_that_is_refused_places_nothing_of_what_waits_for_it(world: World) -> None:
+    world.store.signal(shy, "a", Ring())
+    before = world.contents()
+
+    with pytest.raises(Rejected, match="no such thing"):
+        world.store.start(shy, "a", Here(-1), partition_key="p", priority=0)
+
+    assert world.contents() == before
+
+
+def test_what_waits_for_a_birth_and_has_a_bug_is_held_on_and_said(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.store.signal(shy, "a", Ring())
+
+    assert world.store.start(shy, "a", Here()).seq == 0
+
+    assert world.store.record(shy, "a").held == 1
+    (said,) = [r for r in caplog.records if r.name.startswith("fsm_core")]
+    assert "a held Ring could not be applied" in said.getMessage()
+    assert "a bug" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Source: FASM's TrackedActionCompleted { id, result }. Here the action carries th
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -128,12 +129,21 @@ class Worker:
         return self.hand_in(claim, Completed(events))
 
 
+@contextmanager
+def worker_of(world: World) -> Iterator[Worker]:
+    """A worker on the world's rows."""
+    made = Worker(world)
+    try:
+        yield made
+    finally:
+        if isinstance(made.outbox, PostgresOutbox):
+            made.outbox.close()
+
+
 @pytest.fixture
 def worker(world: World) -> Iterator[Worker]:
-    made = Worker(world)
-    yield made
-    if isinstance(made.outbox, PostgresOutbox):
-        made.outbox.close()
+    with worker_of(world) as made:
+        yield made
 
 
 def billed(world: World, *ids: int) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from examples.door import SEVEN, Close, Locked, NotifyIRC, Opened, Unlock, door
-from fsm_core import Failed, Key, MachineStatus, Rejected, UnhandledEvent, replay
+from fsm_core import Failed, Key, MachineStatus, Rejected, Timeout, UnhandledEvent, replay
 from fsm_core.errors import (
     DedupMismatch,
     DefinitionError,
@@ -210,6 +210,14 @@ REFUSALS = {
     "unhandled": (UnhandledEvent, lambda s: s.advance(orders, 7, Charged("r"))),
     "foreign": (UnknownType, lambda s: s.advance(orders, 7, Close())),
     "failed": (UnknownType, lambda s: s.advance(orders, 7, Failed(Charge("c", 1), "no", 1))),
+    "failed signal": (UnknownType, lambda s: s.signal(orders, 7, Failed(Charge("c", 1), "no", 1))),
+    "failed among many": (
+        UnknownType,
+        lambda s: s.advance_many(orders, [(7, Failed(Charge("c", 1), "no", 1))]),
+    ),
+    "timeout": (UnknownType, lambda s: s.advance(orders, 7, Timeout("New"))),
+    "timeout signal": (UnknownType, lambda s: s.signal(orders, 7, Timeout("New"))),
+    "timeout at the start": (UnknownType, lambda s: s.signal_or_start(orders, 7, Timeout("New"), New(0))),
     "wrong seq": (WrongSeq, lambda s: s.advance(orders, 7, Note(), expected_seq=0)),
     "too large": (PayloadTooLarge, lambda s: s.advance(orders, 7, Note("x" * 70_000))),
     "nul": (InvalidPayload, lambda s: s.advance(orders, 7, Note("\0"))),
