@@ -36,7 +36,7 @@ chaos: $(STAMP) ## kill everything, five minutes long, and see whether what is p
 
 .PHONY: chaos-long
 chaos-long: $(STAMP) ## the same for 45 minutes, each crash point alone and in pairs, and the harness against itself
-	@$(BIN)/python -m pytest -m release tests/chaos
+	@$(BIN)/python -m pytest -m release tests/chaos tests/faults
 	@$(BIN)/python -m chaos --tier release $(ARGS)
 
 .PHONY: check

@@ -49,9 +49,13 @@ class Bell:
         options = {**address, "connect_timeout": 5, **KEEPALIVES}
         try:
             self._connection = PatientConnection.connect(autocommit=True, **options)
-            self._connection.patience = patience
+        except psycopg.Error as error:
+            raise typed(error) from error
+        self._connection.patience = patience
+        try:
             self.listens = settled(self._connection, {}) and self._echo()
         except psycopg.Error as error:
+            self.close()
             raise typed(error) from error
         if not self.listens:
             log.warning(

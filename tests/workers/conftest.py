@@ -1,6 +1,5 @@
 """Real relays and workers on the test's own database and broker."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -130,9 +129,11 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(
+    database_url: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
     with Supervisor(grace=15) as supervisor:
         cluster = Cluster(supervisor, database_url, broker_url, tmp_path)
-        os.environ["JOBS_FILE"] = str(cluster.notes)
+        monkeypatch.setenv("JOBS_FILE", str(cluster.notes))
         yield cluster
         cluster.engine.dispose()

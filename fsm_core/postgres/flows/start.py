@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -14,7 +13,7 @@ from fsm_core.draft import Draft
 from fsm_core.errors import DefinitionError, MachineNotFound
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
-from fsm_core.postgres.flows.advance import got_in, offered, one
+from fsm_core.postgres.flows.advance import got_in, offered
 from fsm_core.postgres.flows.alone import Alone, alone
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.postgres.statements import signals
@@ -22,6 +21,8 @@ from fsm_core.types import MachineStatus
 from fsm_core.unit import Seen
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fsm_core.births import Address
     from fsm_core.payload import Limits
     from fsm_core.records import Snapshot
@@ -66,12 +67,10 @@ async def start(call: Birth, *, locked: bool, own: bool = True) -> Snapshot[Any]
         raise DefinitionError(f"machine {machine.name!r} has no initial=; start it with a state")
     machine.state_name(chosen)
     address = {"fsm": machine.name, "key": key}
-    row = await Ask(sql.READ_BIRTH, address, one)
-    if row is not None and row[0] is not None:
+    row: Row = await Ask(sql.READ_BIRTH, address, lambda rows: rows[0])  # nothing but the time, if nobody is there
+    if row[0] is not None:
         return await _there(call, row, chosen, locked=locked, own=own)
-    at = params.utc(
-        row[10] if row is not None else datetime.now(UTC)
-    )  # the row with the time is always there
+    at = params.utc(row[10])
     blank = Seen(
         id=call.id, machine=machine.name, key=key, version=machine.version, status=MachineStatus.UNBORN, state_name="",
         state="", seq=0, rev=0, inbox=0, at=at, created_at=at, updated_at=at, ended_at=None,
@@ -90,8 +89,8 @@ async def start(call: Birth, *, locked: bool, own: bool = True) -> Snapshot[Any]
     if await (alone(decide, write, own=own) if unit.alone else write(unit)):
         return snapshot
     # Somebody was quicker. The statement that waited for them cannot see them; this one can.
-    row = await Ask(sql.READ_BIRTH, address, one)
-    if row is None or row[0] is None:
+    row = await Ask(sql.READ_BIRTH, address, lambda rows: rows[0])
+    if row[0] is None:
         raise MachineNotFound(machine.name, key)
     return await _there(call, row, chosen, locked=locked, own=own)
 
