@@ -60,7 +60,7 @@ def main(
         names = tiers.TIERS if tier not in tiers.TIERS else tuple(mutation.MUTANTS)
         console.print(f"one of: {', '.join(names)}")
         raise typer.Exit(2)
-    with _servers() as (postgres, valkey), _folder(keep) as folder:
+    with _folder(keep) as folder, _servers() as (postgres, valkey):
         if mutants:
             raise typer.Exit(_mutants(postgres, valkey, folder, json_file, only=mutant, control=control))
         if pairs:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from fsm_core.payload import Limits
 
+MAX_ROWS = 2**31 - 1
+
 MAX_TTL = timedelta(days=366 * 10)
 
 UNBORN_TTL = timedelta(days=7)
@@ -59,6 +61,12 @@ def checked_names(**given: str | None) -> None:
     for what, name in given.items():
         if name is not None:
             _name(name, what.replace("_", " "))
+
+
+def checked_limit(limit: int) -> None:
+    """Raises ConfigurationError: nobody can be given so many rows."""
+    if not 0 <= limit <= MAX_ROWS:
+        raise ConfigurationError(f"limit= is 0 to {MAX_ROWS:,} rows, not {limit}")
 
 
 def checked_note(note: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fsm_core import audit
 from fsm_core.delivery.waiters import Deadline
 from fsm_core.errors import ActionNotFound, MachineNotFound
-from fsm_core.inputs import checked_names, name_of, names_of
+from fsm_core.inputs import checked_limit, checked_names, name_of, names_of
 from fsm_core.memory import logs, views
 from fsm_core.memory.clock import Clock
 from fsm_core.memory.deciding import Deciding
@@ -104,6 +104,7 @@ class Looking:
     ) -> list[MachineRecord]:
         """As `PostgresStore.machines`."""
         checked_names(status=status, state=state)
+        checked_limit(limit)
         asked = (None if name is None else name_of(name), status, state)
         with self._tables.lock:
             rows = [
@@ -124,6 +125,7 @@ class Looking:
     ) -> list[ActionRecord]:
         """As `PostgresStore.actions`."""
         checked_names(status=status, action=action, queue=queue)
+        checked_limit(limit)
         name = None if machine is None else name_of(machine)
         asked = (status, name, None if key is None else key_text(key), action, queue)
         with self._tables.lock:

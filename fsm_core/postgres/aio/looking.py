@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fsm_core.delivery.waiters import Deadline, Span
-from fsm_core.inputs import checked_names, name_of, names_of
+from fsm_core.inputs import checked_limit, checked_names, name_of, names_of
 from fsm_core.postgres.aio.doing import AsyncDoing
 from fsm_core.postgres.flows import audit, look
 from fsm_core.postgres.flows import explain as explaining
@@ -100,6 +100,7 @@ class AsyncLooking(AsyncDoing):
         """As `PostgresStore.machines`."""
         called = None if name is None else name_of(name)
         checked_names(status=status, state=state)
+        checked_limit(limit)
         return await self._once("machines", partial(look.machines, called, status, state, limit))
 
     async def actions(
@@ -114,6 +115,7 @@ class AsyncLooking(AsyncDoing):
     ) -> list[ActionRecord]:
         """As `PostgresStore.actions`."""
         checked_names(status=status, action=action, queue=queue)
+        checked_limit(limit)
         name = None if machine is None else name_of(machine)
         text = None if key is None else key_text(key)
         flow = partial(

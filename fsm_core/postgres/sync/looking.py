@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fsm_core.delivery.waiters import Deadline, Span
-from fsm_core.inputs import checked_names, name_of, names_of
+from fsm_core.inputs import checked_limit, checked_names, name_of, names_of
 from fsm_core.postgres.flows import audit, look
 from fsm_core.postgres.flows import explain as explaining
 from fsm_core.postgres.sync.doing import Doing
@@ -109,6 +109,7 @@ class Looking(Doing):
         """Machines by name, status and name of state; the last changed first, at most `limit`."""
         called = None if name is None else name_of(name)
         checked_names(status=status, state=state)
+        checked_limit(limit)
         return self._once("machines", partial(look.machines, called, status, state, limit))
 
     def actions(
@@ -123,6 +124,7 @@ class Looking(Doing):
     ) -> list[ActionRecord]:
         """Actions by status, machine, key, name and queue; the oldest first, at most `limit`."""
         checked_names(status=status, action=action, queue=queue)
+        checked_limit(limit)
         name = None if machine is None else name_of(machine)
         text = None if key is None else key_text(key)
         flow = partial(

@@ -9,7 +9,14 @@ import pytest
 
 from examples.door import door
 from fsm_core import ActionId
-from fsm_core.errors import ActionNotFound, InvalidKey, InvalidPayload, MachineNotFound, Refused
+from fsm_core.errors import (
+    ActionNotFound,
+    ConfigurationError,
+    InvalidKey,
+    InvalidPayload,
+    MachineNotFound,
+    Refused,
+)
 from tests.store.machines import New, Note, Pay, orders
 from tests.store.world import World
 
@@ -133,3 +140,17 @@ def test_what_only_waits_for_its_birth_is_shown_and_is_no_machine_yet(world: Wor
     ):
         with pytest.raises(MachineNotFound):
             call()
+
+
+@pytest.mark.parametrize("verb", ["machines", "actions"])
+@pytest.mark.parametrize("limit", [-1, 2**31])
+def test_nobody_can_be_given_so_many(world: World, verb: str, limit: int) -> None:
+    with pytest.raises(ConfigurationError, match="limit= is 0 to"):
+        getattr(world.store, verb)(limit=limit)
+
+
+@pytest.mark.parametrize("verb", ["machines", "actions"])
+def test_none_may_be_asked_for(world: World, verb: str) -> None:
+    world.store.start(orders, 7, New(1))
+
+    assert getattr(world.store, verb)(limit=0) == []
