@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from fsm_core.delivery.waiters import Deadline
-from fsm_core.limits import SECOND
-from fsm_core.memory.store import MOST
+from fsm_core.memory.store import MOST, MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime, timedelta
-    from uuid import UUID
+    from collections.abc import Callable, Coroutine
 
-    from fsm_core.audit import Diff, Log
-    from fsm_core.delivery.retention import Pruned, Retention
-    from fsm_core.delivery.upcasting import Upcast
     from fsm_core.delivery.waiters import Span
-    from fsm_core.errors import NotFound, Refused
-    from fsm_core.limits import Limit
     from fsm_core.machine import Machine
     from fsm_core.memory.drain import Drained
-    from fsm_core.memory.store import MemoryStore
-    from fsm_core.records import ActionRecord, HistoryEntry, MachineRecord, Receipt, Snapshot
-    from fsm_core.registry import AnyMachine
-    from fsm_core.types import ActionId, Decision, Key
+    from fsm_core.records import Snapshot
+    from fsm_core.types import Key
 
 S = TypeVar("S")
 E = TypeVar("E")
 A = TypeVar("A")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _verb(
+    verb: Callable[Concatenate[MemoryStore, P], T],
+) -> Callable[Concatenate[AsyncMemoryStore, P], Coroutine[Any, Any, T]]:
+    """A verb of `MemoryStore`, to be awaited: the same signature, the same answer."""
+
+    @wraps(verb)
+    async def awaited(self: AsyncMemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return verb(self._store, *args, **kwargs)
+
+    return awaited
 
 
 class AsyncMemoryStore:
@@ -44,76 +49,34 @@ class AsyncMemoryStore:
         self.registry = store.registry
         self.clock = store.clock
 
-    async def start(
-        self,
-        machine: Machine[S, E, A],
-        key: Key | None = None,
-        state: S | None = None,
-        *,
-        partition_key: str | None = None,
-        priority: int | None = None,
-        at: datetime | None = None,
-        session: object = None,
-    ) -> Snapshot[S]:
-        """As `MemoryStore.start`."""
-        return self._store.start(
-            machine, key, state, partition_key=partition_key, priority=priority, at=at, session=session
-        )
+    start = _verb(MemoryStore.start)
+    advance = _verb(MemoryStore.advance)
+    advance_many = _verb(MemoryStore.advance_many)
+    signal = _verb(MemoryStore.signal)
+    signal_or_start = _verb(MemoryStore.signal_or_start)
 
-    async def advance(
-        self,
-        machine: Machine[S, E, A],
-        key: Key,
-        event: E,
-        *,
-        dedup_key: str | None = None,
-        expected_seq: int | None = None,
-        session: object = None,
-    ) -> Snapshot[S]:
-        """As `MemoryStore.advance`."""
-        return self._store.advance(
-            machine, key, event, dedup_key=dedup_key, expected_seq=expected_seq, session=session
-        )
+    preview = _verb(MemoryStore.preview)
+    get = _verb(MemoryStore.get)
+    state_at = _verb(MemoryStore.state_at)
+    diff = _verb(MemoryStore.diff)
+    history = _verb(MemoryStore.history)
+    record = _verb(MemoryStore.record)
+    machines = _verb(MemoryStore.machines)
+    actions = _verb(MemoryStore.actions)
+    action = _verb(MemoryStore.action)
+    log = _verb(MemoryStore.log)
+    logs = _verb(MemoryStore.logs)
+    count = _verb(MemoryStore.count)
 
-    async def advance_many(
-        self, machine: Machine[S, E, A], events: Sequence[tuple[Key, E]], *, session: object = None
-    ) -> list[Snapshot[S] | Refused | NotFound]:
-        """As `MemoryStore.advance_many`."""
-        return self._store.advance_many(machine, events, session=session)
-
-    async def signal(
-        self,
-        machine: Machine[S, E, A],
-        key: Key,
-        event: E,
-        *,
-        dedup_key: str | None = None,
-        ttl: timedelta | None = None,
-        session: object = None,
-    ) -> Receipt:
-        """As `MemoryStore.signal`."""
-        return self._store.signal(machine, key, event, dedup_key=dedup_key, ttl=ttl, session=session)
-
-    async def signal_or_start(
-        self,
-        machine: Machine[S, E, A],
-        key: Key,
-        event: E,
-        state: S | None = None,
-        *,
-        dedup_key: str | None = None,
-        session: object = None,
-    ) -> Receipt:
-        """As `MemoryStore.signal_or_start`."""
-        return self._store.signal_or_start(machine, key, event, state, dedup_key=dedup_key, session=session)
-
-    async def preview(self, machine: Machine[S, E, A], key: Key, event: E) -> Decision[S, A]:
-        """As `MemoryStore.preview`."""
-        return self._store.preview(machine, key, event)
-
-    async def get(self, machine: Machine[S, E, A], key: Key) -> Snapshot[S]:
-        """As `MemoryStore.get`."""
-        return self._store.get(machine, key)
+    retry = _verb(MemoryStore.retry)
+    restore = _verb(MemoryStore.restore)
+    upcast = _verb(MemoryStore.upcast)
+    cancel = _verb(MemoryStore.cancel)
+    cancel_action = _verb(MemoryStore.cancel_action)
+    limit = _verb(MemoryStore.limit)
+    limits = _verb(MemoryStore.limits)
+    remove_limit = _verb(MemoryStore.remove_limit)
+    prune = _verb(MemoryStore.prune)
 
     async def wait(
         self,
@@ -130,123 +93,6 @@ class AsyncMemoryStore:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(asyncio.wrap_future(end), deadline.left)
         return deadline.judged(store.get(machine, key))
-
-    async def state_at(self, machine: Machine[S, E, A], key: Key, seq: int) -> Snapshot[S]:
-        """As `MemoryStore.state_at`."""
-        return self._store.state_at(machine, key, seq)
-
-    async def diff(self, machine: Machine[S, E, A], key: Key, from_seq: int, to_seq: int) -> Diff[S]:
-        """As `MemoryStore.diff`."""
-        return self._store.diff(machine, key, from_seq, to_seq)
-
-    async def history(self, machine: AnyMachine | str, key: Key) -> list[HistoryEntry]:
-        """As `MemoryStore.history`."""
-        return self._store.history(machine, key)
-
-    async def record(self, machine: AnyMachine | str, key: Key) -> MachineRecord:
-        """As `MemoryStore.record`."""
-        return self._store.record(machine, key)
-
-    async def machines(
-        self,
-        name: AnyMachine | str | None = None,
-        *,
-        status: str | None = None,
-        state: str | None = None,
-        limit: int = 100,
-    ) -> list[MachineRecord]:
-        """As `MemoryStore.machines`."""
-        return self._store.machines(name, status=status, state=state, limit=limit)
-
-    async def actions(
-        self,
-        *,
-        status: str | None = None,
-        machine: AnyMachine | str | None = None,
-        key: Key | None = None,
-        action: str | None = None,
-        queue: str | None = None,
-        limit: int = 100,
-    ) -> list[ActionRecord]:
-        """As `MemoryStore.actions`."""
-        return self._store.actions(
-            status=status, machine=machine, key=key, action=action, queue=queue, limit=limit
-        )
-
-    async def action(self, action_id: ActionId) -> ActionRecord:
-        """As `MemoryStore.action`."""
-        return self._store.action(action_id)
-
-    async def log(self, machine: AnyMachine | str, key: Key) -> Log:
-        """As `MemoryStore.log`."""
-        return self._store.log(machine, key)
-
-    async def logs(
-        self,
-        names: Sequence[AnyMachine | str] | None = None,
-        *,
-        since: timedelta | None = None,
-        after: UUID | None = None,
-    ) -> list[Log]:
-        """As `MemoryStore.logs`."""
-        return self._store.logs(names, since=since, after=after)
-
-    async def count(
-        self, names: Sequence[AnyMachine | str] | None = None, *, since: timedelta | None = None
-    ) -> int:
-        """As `MemoryStore.count`."""
-        return self._store.count(names, since=since)
-
-    async def retry(self, action_ids: Sequence[ActionId]) -> list[ActionId]:
-        """As `MemoryStore.retry`."""
-        return self._store.retry(action_ids)
-
-    async def restore(self, machine: Machine[S, E, A], key: Key) -> list[ActionId]:
-        """As `MemoryStore.restore`."""
-        return self._store.restore(machine, key)
-
-    async def upcast(
-        self,
-        machine: Machine[S, E, A],
-        *,
-        dry_run: bool = False,
-        every: bool = False,
-        progress: Callable[[int], object] | None = None,
-    ) -> Upcast:
-        """As `MemoryStore.upcast`."""
-        return self._store.upcast(machine, dry_run=dry_run, every=every, progress=progress)
-
-    async def cancel(self, machine: AnyMachine | str, key: Key, note: str = "cancelled by hand") -> int:
-        """As `MemoryStore.cancel`."""
-        return self._store.cancel(machine, key, note)
-
-    async def cancel_action(self, action_id: ActionId, note: str = "cancelled by hand") -> None:
-        """As `MemoryStore.cancel_action`."""
-        self._store.cancel_action(action_id, note)
-
-    async def limit(
-        self,
-        name: str,
-        *,
-        max_running: int | None = None,
-        rate: float | None = None,
-        per: timedelta = SECOND,
-        burst: int | None = None,
-    ) -> Limit:
-        """As `MemoryStore.limit`."""
-        return self._store.limit(name, max_running=max_running, rate=rate, per=per, burst=burst)
-
-    async def limits(self) -> list[Limit]:
-        """As `MemoryStore.limits`."""
-        return self._store.limits()
-
-    async def remove_limit(self, name: str) -> bool:
-        """As `MemoryStore.remove_limit`."""
-        return self._store.remove_limit(name)
-
-    async def prune(self, retention: Retention, *, live: bool = False, dry_run: bool = False) -> Pruned:
-        """As `MemoryStore.prune`."""
-        return self._store.prune(retention, live=live, dry_run=dry_run)
 
     async def drain(self, *, limit: int = MOST, jump: bool = False) -> Drained:
         """As `MemoryStore.drain`, in a thread of its own with a loop of its own: effects share nothing with this one."""
