@@ -260,10 +260,13 @@ def serve(number: int) -> None:
         served = _Served(wire, boot.machines)
     except Exception as error:
         log.exception("the machines cannot be loaded")
-        wire.send(msgspec.json.encode(Ready(f"{type(error).__name__}: {error}")))
-        return
-    wire.send(msgspec.json.encode(Ready()))
-    served.run()
+        served, ready = None, Ready(f"{type(error).__name__}: {error}")
+    else:
+        ready = Ready()
+    with contextlib.suppress(OSError):  # the worker has died meanwhile; whoever listens to it hears that
+        wire.send(msgspec.json.encode(ready))
+    if served is not None:
+        served.run()
 
 
 class _Served:
