@@ -40,6 +40,9 @@ EXPECTED = tuple(
             r"billiard\.einfo\.ExceptionWithTraceback: *$",
             r"WorkerLostError(\('|: )Could not start worker processes",  # one was killed as the pool started: the worker ends
             r"consumer: Cannot connect to redis://",  # the broker is away
+            # The same as the context of another error: a child was killed just then, and Celery logs all that it was handling.
+            r"redis\.exceptions\.(Connection|Timeout)Error: ",
+            r"ConnectionRefusedError: \[Errno 111\] Connection refused",
             r"UNABLE TO RESTORE \d+ MESSAGES: ",  # kombu; they are hints, and are sent again
             r"EMERGENCY DUMP STATE TO FILE -> ",
             r"this worker cannot start: register: the database does not answer: ",  # it ends, and is started again

@@ -58,6 +58,8 @@ Traceback (most recent call last):
     [
         (TRACEBACK.format("KeyError: 'x'"), ["KeyError: 'x'"]),
         (TRACEBACK.format("psycopg.OperationalError: the connection is lost"), []),
+        (TRACEBACK.format("redis.exceptions.ConnectionError: Connection closed by server."), []),
+        (TRACEBACK.format("redis.exceptions.ResponseError: WRONGTYPE"), ["redis.exceptions.ResponseError: WRONGTYPE"]),
         ("Traceback (most recent call last):\n  File", ["a traceback without an end"]),
         ("[1: ERROR/MainProcess] the heartbeat failed", ["the heartbeat failed"]),
         ("[1: ERROR] the lease of worker 1a-2b was taken away; what it runs is void", []),

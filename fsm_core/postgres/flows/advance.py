@@ -69,6 +69,11 @@ class Call:
         return self.limits.capped and self.cause is None
 
     @property
+    def plain(self) -> bool:
+        """Whether any thread may decide it together with others: it asks for nothing but its event."""
+        return self.dedup_key is None and self.expected_seq is None and not self.wait
+
+    @property
     def what(self) -> str:
         """For messages: what was being done, and to which machine."""
         return f"advance {self.machine.name}/{self.key}"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import Retrying
 
-from fsm_core.errors import NotFound, Refused, UnsupportedConnection
+from fsm_core.errors import (
+    Busy,
+    DatabaseUnavailable,
+    Deadlock,
+    NotFound,
+    Refused,
+    SerializationConflict,
+    UnsupportedConnection,
+)
 from fsm_core.postgres import joined
 from fsm_core.postgres.ask import Ask, run
 from fsm_core.postgres.base import Base
@@ -16,9 +25,10 @@ from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import many as advancing_many
 from fsm_core.postgres.own import Own
+from fsm_core.postgres.sync.together import Together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     import psycopg
     from sqlalchemy import Engine
@@ -35,6 +45,9 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 LOCK_TIMEOUT = timedelta(seconds=10)
+
+RETRIED = (SerializationConflict, Deadlock, DatabaseUnavailable)
+"""After these each call of a group is done alone, and looks first whether it got in."""
 
 
 class Doing(Base):
@@ -65,6 +78,43 @@ class Doing(Base):
         self._engine = engine
         self._own = Own(engine)
         self._listeners: dict[int, Listener] = {}
+        self._together = Together(self._hot_group)
+
+    def _advance(self, call: advancing.Call) -> Snapshot[Any]:
+        """In a transaction of our own; if other threads are at the same machine, in one with theirs."""
+        if not (call.plain and self._is_hot(call)):
+            return self._decide_own(call, partial(advancing.advance, call))
+        answer = self._together.ask(call)
+        if isinstance(answer.refusal, Busy):
+            raise answer.refusal
+        found = self._answered(answer)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _hot_group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
+        """Calls of several threads for one machine, under its lock; as long as there are several, it stays hot."""
+        what = f"{calls[0].what} ({len(calls)} times)"
+        if len(calls) > 1:
+            self._heat(calls[0])
+        try:
+            with self._own.connected(what) as connection, self._own.transaction(connection):
+                self._run(connection, self._lock_timeout, what)
+                return self._run(connection, partial(advancing_many.many_locked, calls), what)
+        except Busy as busy:  # they have waited for the lock together, and not each after the other
+            return [advancing_many.Answer(call, refusal=copy(busy)) for call in calls]
+        except RETRIED:
+            return list(map(advancing_many.Answer, calls))
+
+    def _group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
+        """Decided and written in a few statements, as far as that goes: the rest is to be done alone."""
+        what = f"advance {len(calls)} machines"
+        with self._own.connected(what) as connection:
+            try:
+                answers = self._run(connection, partial(advancing_many.many, calls), what)
+            except RETRIED:
+                answers = list(map(advancing_many.Answer, calls))
+        return answers
 
     def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
         """In a transaction of our own, again where that may help: the call looks first whether it got in."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from fsm_core.errors import DatabaseUnavailable, Deadlock, NotFound, Refused, SerializationConflict
 from fsm_core.inputs import checked_place
 from fsm_core.postgres import joined
 from fsm_core.postgres.flows import advance as advancing
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
+    from fsm_core.errors import NotFound, Refused
     from fsm_core.machine import Machine
     from fsm_core.records import Receipt, Snapshot
     from fsm_core.types import Key
@@ -97,7 +97,7 @@ class PostgresStore(Operating):
         if session is not None:
             connection = joined.connection(session)
             return self._run(connection, partial(advancing.advance, call, locked=True, own=False), call.what)
-        return self._decide_own(call, partial(advancing.advance, call))
+        return self._advance(call)
 
     def advance_many(
         self,
@@ -118,12 +118,7 @@ class PostgresStore(Operating):
         if session is not None:
             flow = partial(advancing_many.many_joined, calls)
             return list(self._run(joined.connection(session), flow, f"advance {len(calls)} machines"))
-        with self._own.connected(f"advance {len(calls)} machines") as connection:
-            try:
-                answers = self._run(connection, partial(advancing_many.many, calls), "advance many")
-            except (SerializationConflict, Deadlock, DatabaseUnavailable):
-                answers = list(map(advancing_many.Answer, calls))  # each looks for itself whether it got in
-        return [self._answered(answer) for answer in answers]
+        return [self._answered(answer) for answer in self._group(calls)]
 
     def signal(
         self,
