@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-AHEAD = 0.010
+AHEAD = 0.050
 """Seconds of work that may be claimed ahead: where effects are this quick, a claim for each would cost more than it saves."""
 
 MOST_AT_ONCE = 50

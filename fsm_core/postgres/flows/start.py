@@ -67,7 +67,9 @@ async def start(call: Birth, *, locked: bool, own: bool = True) -> Snapshot[Any]
         raise DefinitionError(f"machine {machine.name!r} has no initial=; start it with a state")
     machine.state_name(chosen)
     address = {"fsm": machine.name, "key": key}
-    row: Row = await Ask(sql.READ_BIRTH, address, lambda rows: rows[0])  # nothing but the time, if nobody is there
+    row: Row = await Ask(
+        sql.READ_BIRTH, address, lambda rows: rows[0]
+    )  # nothing but the time, if nobody is there
     if row[0] is not None:
         return await _there(call, row, chosen, locked=locked, own=own)
     at = params.utc(row[10])
