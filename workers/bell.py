@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
+from fsm_core.postgres.engine import KEEPALIVES
 from fsm_core.postgres.failures import typed
 from fsm_core.postgres.patience import PatientConnection
 from fsm_core.postgres.pooler import settled
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
-
-KEEPALIVES: dict[str, Any] = {
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15000,
-}
 
 
 class Bell:
@@ -46,7 +39,7 @@ class Bell:
         url = engine_url(database_url)
         # As an engine connects: libpq reads other URLs than SQLAlchemy writes (a blank in a password).
         _, address = url.get_dialect()().create_connect_args(url)
-        options = {**address, "connect_timeout": 5, **KEEPALIVES}
+        options = {**address, **KEEPALIVES}
         try:
             self._connection = PatientConnection.connect(autocommit=True, **options)
         except psycopg.Error as error:
