@@ -40,15 +40,15 @@ EXPECTED = tuple(
             r"billiard\.einfo\.ExceptionWithTraceback: *$",
             r"WorkerLostError(\('|: )Could not start worker processes",  # one was killed as the pool started: the worker ends
             r"consumer: Cannot connect to redis://",  # the broker is away
-            # The same as the context of another error: a child was killed just then, and Celery logs all that it was handling.
+            # A server, or another process, is away: whichever of its layers says so, as an error or as the context of one.
             r"redis\.exceptions\.(Connection|Timeout)Error: ",
-            r"ConnectionRefusedError: \[Errno 111\] Connection refused",
+            r"(Connection(Refused|Reset|Aborted)?|BrokenPipe|Timeout)Error: ",
+            r"kombu\.exceptions\.OperationalError: ",
             r"UNABLE TO RESTORE \d+ MESSAGES: ",  # kombu; they are hints, and are sent again
             r"EMERGENCY DUMP STATE TO FILE -> ",
             r"this worker cannot start: register: the database does not answer: ",  # it ends, and is started again
             r"the relay gives up: the database does not answer: ",
             r"the lease of worker [\w-]+ was taken away; what it runs is void",  # it was stopped, or cut off
-            r"BrokenPipeError: ",  # an isolated effect's process whose worker was killed
             r"psycopg\.OperationalError: the connection is lost",  # SQLAlchemy, as it resets a connection that is gone
         ),
     )

@@ -59,12 +59,14 @@ OF_A_SESSION = (
 """What the caller of its own transaction must expect besides."""
 
 AT_ONCE = 4
+"""How many tasks, or threads, a submitter brings events with. They do it in bursts of as many, so that calls go together (decision 25)."""
+
 FLOW_EVERY = 25
 AGAIN_EVERY = 6
 
 
 class Store(Protocol):
-    """A store's verbs, whichever world it is of: each call gives what is to be awaited, or the answer itself."""
+    """A store's verbs, whichever world it is of: a call gives what is to be awaited, or is made in a thread."""
 
     def start(self, *given: Any, **more: Any) -> Any: ...
     def advance(self, *given: Any, **more: Any) -> Any: ...
@@ -85,7 +87,7 @@ class Submitter:
             self._async_engine = create_async_engine(url, pool_size=AT_ONCE)
             self._store: Store = AsyncPostgresStore(self._async_engine, machines=ALL)
         else:
-            self._engine = create_engine(url, pool_size=2)
+            self._engine = create_engine(url, pool_size=AT_ONCE)
             self._store = PostgresStore(self._engine, machines=ALL)
 
     async def run(self) -> None:
@@ -94,14 +96,15 @@ class Submitter:
         over, open_ = self._known()
         events = list(planning.share(self._plan, self._index))
         pace = self._plan.seconds / max(len(events), 1)
-        left = iter([(began + n * pace, event) for n, event in enumerate(events) if event.id not in over])
+        due_at = [began + n // AT_ONCE * AT_ONCE * pace for n in range(len(events))]
+        left = iter([(due, event) for due, event in zip(due_at, events, strict=True) if event.id not in over])
 
         async def lane() -> None:
             for due, event in left:
                 await asyncio.sleep(max(due - time.time(), 0))
                 await self._bring(event, seen=event.id in open_)
 
-        await asyncio.gather(*(lane() for _ in range(AT_ONCE if self._is_async else 1)))
+        await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
         (self._folder / f"{DONE}{self._index}").touch()
         while not (self._folder / HEALED).exists():  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(0.1)
@@ -255,8 +258,9 @@ class Submitter:
         self._say("ok", id_, 0)
 
     async def _do(self, verb: Callable[..., Any], *given: Any, **more: Any) -> Any:
-        answer = verb(*given, **more)
-        return await answer if self._is_async else answer
+        if self._is_async:
+            return await verb(*given, **more)
+        return await asyncio.to_thread(verb, *given, **more)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[object]:

@@ -77,24 +77,34 @@ def seen(row: Row) -> Seen:
 def known(row: Row) -> Known | None:
     """What the dedup key of a READ row did before, if anything. Raises Sealed: nobody here can tell."""
     columns = row[MACHINE_COLUMNS:]
-    found = Known(columns[1], bytes(columns[2])) if columns and columns[0] else None
+    found = Known(columns[1], bytes(columns[2])) if columns and columns[0] is not None else None
     if found is not None:
         refuse_sealed(found.digest.decode(errors="replace"), "the dedup key")
     return found
 
 
-def read_load(
-    machine: str, keys: Sequence[str], limits: Limits, dedup_key: str | None = None
-) -> Ask[list[Row]]:
-    """Rows as of READ_DEDUP, by key, each with its machine's load."""
+Place = tuple[str, str | None]
+"""A machine's key, with a dedup key if there is one."""
+
+
+def read_keys(machine: str, places: Sequence[Place], limits: Limits, *, capped: bool) -> Ask[list[Row]]:
+    """Rows as of READ_DEDUP, with which of `places` they are for; `capped`: each with its machine's load."""
     parameters: dict[str, object] = {
-        "fsm": machine, "keys": list(keys), "dedup": dedup_key, "events": limits.events, "per": limits.per, "open": limits.open,
+        "fsm": machine, "keys": [key for key, _ in places], "dedups": [dedup for _, dedup in places],
     }  # fmt: skip
-    return Ask(READ_LOAD, parameters, list)
+    if not capped:
+        return Ask(sql.READ_KEYS, parameters, list)
+    caps = {"events": limits.events, "per": limits.per, "open": limits.open}
+    return Ask(READ_LOAD, {**parameters, **caps}, list)
+
+
+def place(row: Row) -> int:
+    """Which of its places a row of `read_keys` is for, from 0."""
+    return int(row[MACHINE_COLUMNS + 3]) - 1
 
 
 def load(row: Row) -> Load:
-    """The load of a row that `read_load` read."""
+    """The load of a row that `read_keys` read."""
     return Load(*row[-2:])
 
 

@@ -59,6 +59,8 @@ Traceback (most recent call last):
         (TRACEBACK.format("KeyError: 'x'"), ["KeyError: 'x'"]),
         (TRACEBACK.format("psycopg.OperationalError: the connection is lost"), []),
         (TRACEBACK.format("redis.exceptions.ConnectionError: Connection closed by server."), []),
+        (TRACEBACK.format("ConnectionResetError: [Errno 104] Connection reset by peer"), []),
+        (TRACEBACK.format("TimeoutError: timed out"), []),
         (TRACEBACK.format("redis.exceptions.ResponseError: WRONGTYPE"), ["redis.exceptions.ResponseError: WRONGTYPE"]),
         ("Traceback (most recent call last):\n  File", ["a traceback without an end"]),
         ("[1: ERROR/MainProcess] the heartbeat failed", ["the heartbeat failed"]),

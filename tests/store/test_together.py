@@ -1,5 +1,6 @@
-"""Threads at one machine: what waits behind one of them is done with the next one's, and each has its own answer."""
+"""Threads that advance machines at once: what waits behind one of them is done with the next one's, and each has its own answer."""
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +13,12 @@ from sqlalchemy import Engine, text
 
 from fsm_core import Machine, Rejected
 from fsm_core.audit import fsck
-from fsm_core.errors import Busy, FsmError
+from fsm_core.errors import Busy, DedupMismatch, FsmError, MachineNotFound, PoolExhausted, WrongSeq
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.flows.advance import Call
 from fsm_core.postgres.flows.many import Answer
-from fsm_core.postgres.sync.together import MOST, Together
+from fsm_core.postgres.groups import MOST
+from fsm_core.postgres.sync.together import Together
 from tests.waiting import eventually
 
 
@@ -43,16 +45,18 @@ def visit(state: Open, event: Visit) -> Open:
 
 
 class Slow:
-    """Does calls when it is let, and remembers which came together."""
+    """Does calls when it is let, or those of `wait_for`'s numbers only, and remembers which came together."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.groups: list[int] = []
         self.let = threading.Event()
+        self.wait_for: set[int] | None = None
         self._error = error
 
     def __call__(self, calls: Sequence[Call]) -> list[Answer]:
         self.groups.append(len(calls))
-        assert self.let.wait(30)
+        if self.wait_for is None or len(self.groups) in self.wait_for:
+            assert self.let.wait(30)
         if self._error is not None and len(self.groups) == 1:
             raise self._error
         return [Answer(call, snapshot=f"did {call.event}") for call in calls]  # type: ignore[arg-type]
@@ -62,15 +66,19 @@ def call(store: PostgresStore, number: int) -> Call:
     return store._call(gate, 7, Visit(str(number)), None)
 
 
+def queue(together: Together) -> Any:
+    return together._queues.of(gate.name, 0.0)
+
+
 def asked(
     engine: Engine, slow: Slow, count: int, pool: ThreadPoolExecutor
 ) -> tuple[Together, list[Future[Answer]]]:
     """The first one leads and is held up; the others wait behind it."""
-    store, together = PostgresStore(engine), Together(slow)
-    first = pool.submit(together.ask, call(store, 0))
+    store, together = PostgresStore(engine), Together(slow, None)
+    first = pool.submit(together.ask, gate.name, call(store, 0))
     eventually(lambda: slow.groups, what="the first one leads")
-    behind = [pool.submit(together.ask, call(store, n)) for n in range(1, count)]
-    eventually(lambda: len(together._waiting[gate.name, "7"]) == count - 1, what="the others wait")
+    behind = [pool.submit(together.ask, gate.name, call(store, n)) for n in range(1, count)]
+    eventually(lambda: len(queue(together).waiting) == count - 1, what="the others wait")
     return together, [first, *behind]
 
 
@@ -83,11 +91,11 @@ def test_what_waits_is_done_together_and_each_has_its_own_answer(engine: Engine)
 
     assert slow.groups == [1, 11]
     assert [a.snapshot for a in answers] == [f"did {Visit(str(n))}" for n in range(12)]
-    assert together._waiting == {}
+    assert (queue(together).leader, queue(together).waiting) == (None, [])
 
 
 def test_a_group_has_its_bound(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsm_core.postgres.sync.together.MOST", 4)
+    monkeypatch.setattr("fsm_core.postgres.groups.MOST", 4)
     slow = Slow()
     with ThreadPoolExecutor(10) as pool:
         _, futures = asked(engine, slow, 10, pool)
@@ -111,7 +119,7 @@ def test_who_leads_and_fails_leaves_nobody_waiting(engine: Engine, error: BaseEx
         else:
             assert isinstance(first.exception(30), KeyboardInterrupt)
 
-    assert together._waiting == {}
+    assert (queue(together).leader, queue(together).waiting) == (None, [])
 
 
 def test_who_is_interrupted_while_it_waits_hands_the_lead_on(
@@ -120,22 +128,22 @@ def test_who_is_interrupted_while_it_waits_hands_the_lead_on(
     """Told to lead, and gone: those behind it would wait for ever."""
     slow, store = Slow(), PostgresStore(engine)
 
-    def interrupted(self: Together, address: Any, mine: Any) -> Answer:
+    def interrupted(self: Together, queue: Any, mine: Any) -> Answer:
         if mine.call.event == Visit("1"):
             raise KeyboardInterrupt
-        return lead(self, address, mine)
+        return lead(self, queue, mine)
 
     lead = Together._lead
     monkeypatch.setattr(Together, "_lead", interrupted)
     with ThreadPoolExecutor(4) as pool:
         together, (first, second, *others) = asked(engine, slow, 4, pool)
-        together._waiting[gate.name, "7"].sort(key=lambda each: str(each.call.event))
+        queue(together).waiting.sort(key=lambda each: str(each.call.event))
         slow.let.set()
         assert isinstance(second.exception(30), KeyboardInterrupt)
         assert all(future.result(30).snapshot for future in (first, *others))
 
-    assert together.ask(call(store, 9)).snapshot
-    assert together._waiting == {}
+    assert together.ask(gate.name, call(store, 9)).snapshot
+    assert (queue(together).leader, queue(together).waiting) == (None, [])
 
 
 def in_threads(store: PostgresStore, events: Sequence[Visit]) -> list[object]:
@@ -156,13 +164,14 @@ def in_threads(store: PostgresStore, events: Sequence[Visit]) -> list[object]:
 def counting(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
     """How large the groups were."""
     groups: list[int] = []
-    do = store._together._do
+    together = store._together_hot
+    do = together._do
 
     def counted(calls: Sequence[Call]) -> Sequence[Answer]:
         groups.append(len(calls))
         return do(calls)
 
-    monkeypatch.setattr(store._together, "_do", counted)
+    monkeypatch.setattr(together, "_do", counted)
     return lambda: groups
 
 
@@ -197,17 +206,152 @@ def test_a_refusal_and_a_bug_are_their_own_callers(engine: Engine, monkeypatch: 
     assert fsck(store.log(gate, 7), store.registry).findings == []
 
 
-@pytest.mark.parametrize("given", [{"dedup_key": "once"}, {"expected_seq": 0}])
-def test_who_asks_for_more_is_done_alone(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
-) -> None:
-    store = PostgresStore(engine, machines=[gate])
-    store.start(gate, 7)
-    groups = counting(store, monkeypatch)
-    store._heat(call(store, 0))
+def test_a_connection_that_hangs_holds_up_its_own_call_only(engine: Engine) -> None:
+    store, together = PostgresStore(engine), Together(hangs_once := Slow(), 0.01)
+    hangs_once.wait_for = {1}
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(together.ask, gate.name, call(store, 0))
+        eventually(lambda: hangs_once.groups, what="the first one leads")
+        behind = [pool.submit(together.ask, gate.name, call(store, n)) for n in (1, 2)]
+        assert all(future.result(30).snapshot for future in behind)
+        assert not first.done()
+        hangs_once.let.set()
+        assert first.result(30).snapshot
 
-    assert store.advance(gate, 7, Visit(), **given).seq == 1
-    assert groups() == []
+    assert (queue(together).leader, queue(together).waiting) == (None, [])
+
+
+def test_who_was_forked_waits_for_nobody(engine: Engine) -> None:
+    """Those who lead and wait are threads of the process that it was forked from: they never end here."""
+    slow = Slow()
+    with ThreadPoolExecutor(3) as pool:
+        together, futures = asked(engine, slow, 3, pool)
+        store = PostgresStore(engine)
+        child = os.fork()
+        if child == 0:  # pragma: no cover - coverage does not see it
+            slow.wait_for = set()
+            os._exit(0 if together.ask(gate.name, call(store, 9)).snapshot else 1)
+        slow.let.set()
+        assert all(future.result(30).snapshot for future in futures)
+
+    eventually(lambda: os.waitpid(child, os.WNOHANG) == (child, 0), what="the child has its answer")
+
+
+class Held:
+    """Holds up the store's first group, so that what comes meanwhile goes together."""
+
+    def __init__(self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.groups: list[int] = []
+        self.let = threading.Event()
+        self._do = store._together._do
+        self._store = store
+        monkeypatch.setattr(store._together, "_do", self)
+        monkeypatch.setattr(store._together, "_patience", None)
+
+    def __call__(self, calls: Sequence[Call]) -> Sequence[Answer]:
+        self.groups.append(len(calls))
+        assert self.let.wait(30)
+        return self._do(calls)
+
+    def go(self, pool: ThreadPoolExecutor, *rest: Callable[[], Any]) -> list[Any]:
+        """Calls that go together, in this order, behind one of another machine; what each returned or raised."""
+        first = pool.submit(self._store.advance, gate, "first", Visit())
+        eventually(lambda: self.groups, what="one is under way")
+        futures: list[Future[Any]] = []
+        for number, one in enumerate(rest):
+            futures.append(pool.submit(one))
+            waiting = self._store._together._queues.of(gate.name, 0.0).waiting
+            eventually(lambda n=number, w=waiting: len(w) == n + 1, what="it waits")  # type: ignore[misc]
+        self.let.set()
+        first.result(30)
+        answers = [future.exception(30) or future.result() for future in futures]
+        assert self.groups == [1, len(rest)]
+        return answers
+
+
+@pytest.fixture
+def store(engine: Engine) -> PostgresStore:
+    store = PostgresStore(engine, machines=[gate])
+    for key in ("first", 7, 8):
+        store.start(gate, key)
+    return store
+
+
+def test_machines_of_one_name_go_together(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        seven, eight, nobody, odd, again = Held(store, monkeypatch).go(
+            pool,
+            lambda: store.advance(gate, 7, Visit()),
+            lambda: store.advance(gate, 8, Visit()),
+            lambda: store.advance(gate, 9, Visit()),
+            lambda: store.advance(gate, 8, Visit("odd")),
+            lambda: store.advance(gate, 7, Visit()),
+        )
+
+    assert [seven.seq, eight.seq, again.seq] == [1, 1, 2]
+    assert [type(nobody), type(odd)] == [MachineNotFound, Rejected]
+    assert (store.get(gate, 7).state, store.get(gate, 8).state) == (Open(2), Open(1))
+    assert fsck(store.log(gate, 7), store.registry).findings == []
+
+
+def test_dedup_keys_and_seqs_hold_within_a_group(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.advance(gate, 7, Visit(), dedup_key="before")
+    with ThreadPoolExecutor(8) as pool:
+        answers = Held(store, monkeypatch).go(
+            pool,
+            lambda: store.advance(gate, 7, Visit(), dedup_key="before"),
+            lambda: store.advance(gate, 7, Visit(), dedup_key="now"),
+            lambda: store.advance(gate, 7, Visit(), dedup_key="now"),
+            lambda: store.advance(gate, 7, Visit("other"), dedup_key="before"),
+            lambda: store.advance(gate, 7, Visit(), expected_seq=2),
+            lambda: store.advance(gate, 7, Visit(), expected_seq=2),
+            lambda: store.advance(gate, 8, Visit(), dedup_key="now"),
+        )
+
+    before, now, again, mismatch, third, wrong, eight = answers
+    assert (before.seq, before.duplicate) == (1, True)
+    assert sorted([(now.seq, now.duplicate), (again.seq, again.duplicate)]) == [(2, False), (2, True)]
+    assert isinstance(mismatch, DedupMismatch)
+    assert (third.seq, third.duplicate) == (3, False)
+    assert isinstance(wrong, WrongSeq)
+    assert (eight.seq, eight.duplicate) == (1, False)
+    assert store.get(gate, 7).state == Open(3)
+
+
+def test_a_machine_that_somebody_holds_holds_up_nobody_else(
+    store: PostgresStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is passed over, and waited for by its own caller."""
+    held = Held(store, monkeypatch)
+    with ThreadPoolExecutor(8) as pool:
+        with engine.begin() as other:
+            other.execute(text("SELECT 1 FROM fsm.machines WHERE key = '7' FOR UPDATE"))
+            seven = pool.submit(held.go, pool, lambda: store.advance(gate, 7, Visit()), eight_of(store))
+            eventually(lambda: store.get(gate, 8).seq == 1, what="the other one is advanced")
+            assert not seven.done()
+        assert [answer.seq for answer in seven.result(30)] == [1, 1]
+
+
+def eight_of(store: PostgresStore) -> Callable[[], Any]:
+    return lambda: store.advance(gate, 8, Visit())
+
+
+def test_a_pool_that_is_used_up_is_waited_for_once(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_decide_own", lambda *_: pytest.fail("done alone"))
+
+    def full(*_: object) -> None:
+        raise PoolExhausted("nothing is free")
+
+    with ThreadPoolExecutor(8) as pool:
+        held = Held(store, monkeypatch)
+        monkeypatch.setattr(store, "_group", full)
+        answers = held.go(pool, lambda: store.advance(gate, 7, Visit()), eight_of(store))
+
+    assert [type(answer) for answer in answers] == [PoolExhausted, PoolExhausted]
 
 
 def test_they_wait_for_a_lock_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from tenacity import AsyncRetrying
 
-from fsm_core.errors import NotFound, Refused, UnsupportedConnection
+from fsm_core.errors import NotFound, PoolExhausted, Refused, UnsupportedConnection
 from fsm_core.postgres import joined
+from fsm_core.postgres.aio.together import AsyncTogether
 from fsm_core.postgres.ask import Ask, run_async
 from fsm_core.postgres.base import Base
 from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import many as advancing_many
+from fsm_core.postgres.groups import PATIENCE
 from fsm_core.postgres.own import AsyncOwn
-from fsm_core.postgres.sync.doing import LOCK_TIMEOUT
+from fsm_core.postgres.sync.doing import LOCK_TIMEOUT, RETRIED, WAITED
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from datetime import timedelta
 
     import psycopg
@@ -66,6 +69,61 @@ class AsyncDoing(Base):
         self._engine = engine
         self._own = AsyncOwn(engine)
         self._listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncListener] = WeakKeyDictionary()
+        self._together = AsyncTogether(self._cold_group, PATIENCE)
+        self._together_hot = AsyncTogether(self._hot_group, None)
+
+    async def _advance(self, call: advancing.Call) -> Snapshot[Any]:
+        if self._is_hot(call):
+            answer = await self._together_hot.ask((call.machine.name, call.key), call)
+        else:
+            answer = await self._together.ask(call.machine.name, call)
+        if isinstance(answer.refusal, WAITED):
+            raise answer.refusal
+        found = await self._answered(answer)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def _cold_group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
+        if len(calls) > 1:
+            try:
+                return await self._group(calls)
+            except WAITED as error:
+                return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
+        (call,) = calls
+        answer = advancing_many.Answer(call)
+        try:
+            async with self._own.connected(call.what) as connection:
+                answer.snapshot = await self._optimistic(connection, call, partial(advancing.advance, call))
+        except (Refused, NotFound, PoolExhausted) as refusal:
+            answer.refusal = refusal
+        return [answer]
+
+    async def _hot_group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
+        what = f"{calls[0].what} ({len(calls)} times)"
+        if len(calls) > 1:
+            self._heat(calls[0])
+        try:
+            async with self._own.connected(what) as connection, connection.transaction():
+                await self._run(connection, self._lock_timeout, what)
+                answers = await self._run(connection, partial(advancing_many.many_locked, calls), what)
+                reached(Point.ADVANCE_BEFORE_COMMIT)
+        except WAITED as error:
+            return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
+        except RETRIED:
+            return list(map(advancing_many.Answer, calls))
+        reached(Point.ADVANCE_AFTER_COMMIT)
+        return answers
+
+    async def _group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
+        what = f"advance {len(calls)} machines"
+        async with self._own.connected(what) as connection:
+            try:
+                answers = await self._run(connection, partial(advancing_many.many, calls), what)
+            except RETRIED:
+                return list(map(advancing_many.Answer, calls))
+        reached(Point.ADVANCE_AFTER_COMMIT)
+        return answers
 
     async def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
         async for attempt in AsyncRetrying(**self._policy()):
@@ -76,13 +134,8 @@ class AsyncDoing(Base):
     async def _decide_once(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
         async with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
-                try:
-                    done = await self._run(connection, partial(flow, locked=False), call.what)
-                except advancing.Conflict:
-                    call.tried_at = None
-                    self._heat(call)
-                else:
-                    reached(Point.ADVANCE_AFTER_COMMIT)
+                done = await self._optimistic(connection, call, flow)
+                if done is not None:
                     return done
             async with connection.transaction():
                 await self._run(connection, self._lock_timeout, call.what)
@@ -90,6 +143,21 @@ class AsyncDoing(Base):
                 reached(Point.ADVANCE_BEFORE_COMMIT)
             reached(Point.ADVANCE_AFTER_COMMIT)
             return done
+
+    async def _optimistic(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        call: advancing.Call,
+        flow: Callable[..., Coroutine[Ask[Any], Any, T]],
+    ) -> T | None:
+        try:
+            done = await self._run(connection, partial(flow, locked=False), call.what)
+        except advancing.Conflict:
+            call.tried_at = None
+            self._heat(call)
+            return None
+        reached(Point.ADVANCE_AFTER_COMMIT)
+        return done
 
     async def _answered(self, answer: advancing_many.Answer) -> Snapshot[Any] | Refused | NotFound:
         if answer.snapshot is not None:

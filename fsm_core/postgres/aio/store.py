@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from fsm_core.errors import DatabaseUnavailable, Deadlock, NotFound, Refused, SerializationConflict
 from fsm_core.inputs import checked_place
 from fsm_core.postgres import joined
 from fsm_core.postgres.aio.operating import AsyncOperating
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
+    from fsm_core.errors import NotFound, Refused
     from fsm_core.machine import Machine
     from fsm_core.records import Receipt, Snapshot
     from fsm_core.types import Key
@@ -73,7 +73,7 @@ class AsyncPostgresStore(AsyncOperating):
             connection = await joined.async_connection(session)
             flow = partial(advancing.advance, call, locked=True, own=False)
             return await self._run(connection, flow, call.what)
-        return await self._decide_own(call, partial(advancing.advance, call))
+        return await self._advance(call)
 
     async def advance_many(
         self,
@@ -93,12 +93,7 @@ class AsyncPostgresStore(AsyncOperating):
                     await joined.async_connection(session), flow, f"advance {len(calls)} machines"
                 )
             )
-        async with self._own.connected(f"advance {len(calls)} machines") as connection:
-            try:
-                answers = await self._run(connection, partial(advancing_many.many, calls), "advance many")
-            except (SerializationConflict, Deadlock, DatabaseUnavailable):
-                answers = list(map(advancing_many.Answer, calls))  # each looks for itself whether it got in
-        return [await self._answered(answer) for answer in answers]
+        return [await self._answered(answer) for answer in await self._group(calls)]
 
     async def signal(
         self,

@@ -69,11 +69,6 @@ class Call:
         return self.limits.capped and self.cause is None
 
     @property
-    def plain(self) -> bool:
-        """Whether any thread may decide it together with others: it asks for nothing but its event."""
-        return self.dedup_key is None and self.expected_seq is None and not self.wait
-
-    @property
     def what(self) -> str:
         """For messages: what was being done, and to which machine."""
         return f"advance {self.machine.name}/{self.key}"
@@ -96,7 +91,8 @@ async def read(call: Call, *, locked: bool) -> Row | None:
     if locked:
         await Ask(sql.LOCK, call.address, len)
     if call.capped:
-        return one(await params.read_load(call.machine.name, [call.key], call.limits, call.dedup_key))
+        places = [(call.key, call.dedup_key)]
+        return one(await params.read_keys(call.machine.name, places, call.limits, capped=True))
     if call.dedup_key is None:
         rows: list[Row] = await Ask(sql.READ, call.address, list)
     else:
@@ -112,13 +108,9 @@ async def decided(call: Call, row: Row, *, locked: bool, own: bool) -> Snapshot[
     if call.tried_at is not None and (found := await sought(call, draft)) is not None:
         return found
     dedup = remembered(call.machine, call.event, call.dedup_key, call.limits)
-    if (known := params.known(row)) is not None:
-        return _duplicate(draft, dedup, known)
-    if call.expected_seq is not None and call.expected_seq != seen.seq:
-        raise WrongSeq(call.expected_seq, seen.seq)
-    if call.capped:
-        admit(draft.unit, params.load(row), call.limits)
-    _apply(call, draft, dedup)
+    if (duplicate := answered(call, draft, row, dedup)) is not None:
+        return duplicate
+    apply(call, draft, dedup)
     waits = bool(seen.inbox and draft.changed)
     if (waits or draft.unit.alone) and not locked:
         raise Conflict
@@ -128,6 +120,17 @@ async def decided(call: Call, row: Row, *, locked: bool, own: bool) -> Snapshot[
             raise Conflict
         return draft.snapshot
     return await _alone(call, machine, seen, dedup, own=own)
+
+
+def answered(call: Call, draft: Draft, row: Row, dedup: Dedup | None) -> Snapshot[Any] | None:
+    """A duplicate's answer; None: it is to be decided. Raises DedupMismatch, WrongSeq, Overloaded."""
+    if (known := params.known(row)) is not None:
+        return _duplicate(draft, dedup, known)
+    if call.expected_seq is not None and call.expected_seq != draft.unit.seq:
+        raise WrongSeq(call.expected_seq, draft.unit.seq)
+    if call.capped:
+        admit(draft.unit, params.load(row), call.limits)
+    return None
 
 
 async def _alone(
@@ -144,7 +147,7 @@ async def _alone(
     def decide(taken: frozenset[Address], *, offer: bool) -> Unit:
         nonlocal snapshot
         draft = Draft(machine, seen, call.limits, taken)
-        _apply(call, draft, dedup)
+        apply(call, draft, dedup)
         snapshot = draft.snapshot
         draft.follow()
         if offer and draft.changed:
@@ -156,7 +159,8 @@ async def _alone(
     return snapshot
 
 
-def _apply(call: Call, draft: Draft, dedup: Dedup | None) -> None:
+def apply(call: Call, draft: Draft, dedup: Dedup | None) -> None:
+    """Decide. Raises what a decision raises."""
     draft.apply(
         call.event, call.source, cause=call.cause, call_id=call.id, dedup=dedup, wait=call.wait, ttl=call.ttl
     )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from fsm_core.draft import Draft
 from fsm_core.errors import MachineNotFound, Refused
-from fsm_core.load import admit
+from fsm_core.inputs import remembered
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
-from fsm_core.postgres.flows.advance import Call, Conflict, decided, read
+from fsm_core.postgres.flows.advance import Call, Conflict, answered, apply, decided, read
 from fsm_core.postgres.flows.alone import whole
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.types import MachineStatus
@@ -105,14 +105,14 @@ async def _one(call: Call, row: Row) -> Snapshot[Any]:
     return await decided(call, await read(call, locked=False) or row, locked=True, own=False)
 
 
-def _decided(answers: Sequence[Answer], rows: list[Row]) -> list[_Group]:
+def _decided(answers: Sequence[Answer], rows: dict[params.Place, Row]) -> list[_Group]:
     """Every event decided on the rows as they were read; what is refused leaves its machine's unit as it was."""
-    by_key: dict[str, Row] = {row[2]: row for row in rows if row[4] != MachineStatus.UNBORN}
     groups: dict[str, _Group] = {}
+    used: set[params.Place] = set()
     for answer in answers:
-        call = answer.call
-        row = by_key.get(call.key)
-        if row is None:
+        call, place = answer.call, _place(answer.call)
+        row = rows.get(place)
+        if row is None or row[4] == MachineStatus.UNBORN:
             answer.refusal = MachineNotFound(call.machine.name, call.key)
             continue
         try:
@@ -120,22 +120,34 @@ def _decided(answers: Sequence[Answer], rows: list[Row]) -> list[_Group]:
                 groups[call.key] = _Group(row, _draft(call, params.seen(row)))
             group = groups[call.key]
             group.answers.append(answer)
-            if call.capped:
-                admit(group.draft.unit, params.load(row), call.limits)
-            group.draft.apply(call.event, call.source, call_id=call.id)
-            answer.snapshot = group.draft.snapshot
-            group.draft.follow()
+            if place not in used:
+                answer.snapshot = _applied(call, group.draft, row)
+            # else the same dedup key again: its answer shows once this is written
+            if call.dedup_key is not None:
+                used.add(place)
         except Refused as refusal:
             answer.refusal = refusal
     return list(groups.values())
 
 
-async def _read(calls: Sequence[Call]) -> list[Row]:
-    first = calls[0]
-    if first.capped:
-        return await params.read_load(first.machine.name, _keys(calls), first.limits)
-    rows: list[Row] = await Ask(sql.READ_KEYS, _addresses(calls), list)
-    return rows
+def _applied(call: Call, draft: Draft, row: Row) -> Snapshot[Any]:
+    dedup = remembered(call.machine, call.event, call.dedup_key, call.limits)
+    if (duplicate := answered(call, draft, row, dedup)) is not None:
+        return duplicate
+    apply(call, draft, dedup)
+    snapshot = draft.snapshot
+    draft.follow()
+    return snapshot
+
+
+async def _read(calls: Sequence[Call]) -> dict[params.Place, Row]:
+    first, places = calls[0], [*dict.fromkeys(map(_place, calls))]
+    rows = await params.read_keys(first.machine.name, places, first.limits, capped=first.capped)
+    return {places[params.place(row)]: row for row in rows}
+
+
+def _place(call: Call) -> params.Place:
+    return call.key, call.dedup_key
 
 
 def _draft(call: Call, seen: Seen) -> Draft:
@@ -143,8 +155,4 @@ def _draft(call: Call, seen: Seen) -> Draft:
 
 
 def _addresses(calls: Sequence[Call]) -> dict[str, object]:
-    return {"fsm": calls[0].machine.name, "keys": _keys(calls)}
-
-
-def _keys(calls: Sequence[Call]) -> list[str]:
-    return sorted({call.key for call in calls})
+    return {"fsm": calls[0].machine.name, "keys": sorted({call.key for call in calls})}

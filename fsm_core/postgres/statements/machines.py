@@ -19,7 +19,7 @@ READ = Statement("read", "SELECT {machine} FROM {s}.machines m WHERE m.fsm = %(f
 READ_DEDUP = Statement(
     "read_dedup",
     """
-SELECT {machine}, d.key IS NOT NULL, d.seq, d.digest
+SELECT {machine}, d.key, d.seq, d.digest
   FROM {s}.machines m LEFT JOIN {s}.dedup d ON d.machine_id = m.id AND d.key = %(dedup)s
  WHERE m.fsm = %(fsm)s AND m.key = %(key)s
 """,
@@ -34,13 +34,15 @@ SELECT {machine}
 """,
 )
 
-# The same for many keys of one name; what `advance_many` reads. No lock. Index: machines_address.
+# The same for many keys of one name, each with what a dedup key did before, if one was given; which of them a row is for, it says by its
+# place. What `advance_many` and calls that go together read. No lock. Index: machines_address, dedup_pkey.
 READ_KEYS = Statement(
     "read_keys",
     """
-SELECT {machine}
-  FROM unnest(%(keys)s::text[]) AS u(key)
+SELECT {machine}, d.key, d.seq, d.digest, u.place
+  FROM unnest(%(keys)s::text[], %(dedups)s::text[]) WITH ORDINALITY AS u(key, dedup, place)
  CROSS JOIN LATERAL (SELECT * FROM {s}.machines o WHERE o.fsm = %(fsm)s AND o.key = u.key OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT * FROM {s}.dedup o WHERE o.machine_id = m.id AND o.key = u.dedup OFFSET 0) d ON true
 """,
 )
 

@@ -14,6 +14,7 @@ from fsm_core.errors import (
     DatabaseUnavailable,
     Deadlock,
     NotFound,
+    PoolExhausted,
     Refused,
     SerializationConflict,
     UnsupportedConnection,
@@ -24,6 +25,7 @@ from fsm_core.postgres.base import Base
 from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import many as advancing_many
+from fsm_core.postgres.groups import PATIENCE
 from fsm_core.postgres.own import Own
 from fsm_core.postgres.sync.together import Together
 
@@ -45,6 +47,9 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 LOCK_TIMEOUT = timedelta(seconds=10)
+
+WAITED = (Busy, PoolExhausted)
+"""Those of a group have waited for it together, and not each after the other: it is the answer of each."""
 
 RETRIED = (SerializationConflict, Deadlock, DatabaseUnavailable)
 """After these each call of a group is done alone, and looks first whether it got in."""
@@ -78,19 +83,40 @@ class Doing(Base):
         self._engine = engine
         self._own = Own(engine)
         self._listeners: dict[int, Listener] = {}
-        self._together = Together(self._hot_group)
+        self._together = Together(self._cold_group, PATIENCE)
+        self._together_hot = Together(self._hot_group, None)
 
     def _advance(self, call: advancing.Call) -> Snapshot[Any]:
-        """In a transaction of our own; if other threads are at the same machine, in one with theirs."""
-        if not (call.plain and self._is_hot(call)):
-            return self._decide_own(call, partial(advancing.advance, call))
-        answer = self._together.ask(call)
-        if isinstance(answer.refusal, Busy):
+        """In a transaction of our own; if other threads advance machines just then, in one with theirs."""
+        if self._is_hot(call):
+            answer = self._together_hot.ask((call.machine.name, call.key), call)
+        else:
+            answer = self._together.ask(call.machine.name, call)
+        if isinstance(answer.refusal, WAITED):
             raise answer.refusal
         found = self._answered(answer)
         if isinstance(found, Exception):
             raise found
         return found
+
+    def _cold_group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
+        """Calls of several threads for machines of one name. One that is by itself has the statements that are made for one.
+
+        No lock is waited for here, nor a retry: others wait for all of this.
+        """
+        if len(calls) > 1:
+            try:
+                return self._group(calls)
+            except WAITED as error:
+                return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
+        (call,) = calls
+        answer = advancing_many.Answer(call)
+        try:
+            with self._own.connected(call.what) as connection:
+                answer.snapshot = self._optimistic(connection, call, partial(advancing.advance, call))
+        except (Refused, NotFound, PoolExhausted) as refusal:
+            answer.refusal = refusal
+        return [answer]
 
     def _hot_group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
         """Calls of several threads for one machine, under its lock; as long as there are several, it stays hot."""
@@ -100,11 +126,14 @@ class Doing(Base):
         try:
             with self._own.connected(what) as connection, self._own.transaction(connection):
                 self._run(connection, self._lock_timeout, what)
-                return self._run(connection, partial(advancing_many.many_locked, calls), what)
-        except Busy as busy:  # they have waited for the lock together, and not each after the other
-            return [advancing_many.Answer(call, refusal=copy(busy)) for call in calls]
+                answers = self._run(connection, partial(advancing_many.many_locked, calls), what)
+                reached(Point.ADVANCE_BEFORE_COMMIT)
+        except WAITED as error:
+            return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
         except RETRIED:
             return list(map(advancing_many.Answer, calls))
+        reached(Point.ADVANCE_AFTER_COMMIT)
+        return answers
 
     def _group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
         """Decided and written in a few statements, as far as that goes: the rest is to be done alone."""
@@ -113,7 +142,8 @@ class Doing(Base):
             try:
                 answers = self._run(connection, partial(advancing_many.many, calls), what)
             except RETRIED:
-                answers = list(map(advancing_many.Answer, calls))
+                return list(map(advancing_many.Answer, calls))
+        reached(Point.ADVANCE_AFTER_COMMIT)
         return answers
 
     def _decide_own(self, call: advancing.Call, flow: Callable[..., Coroutine[Ask[Any], Any, T]]) -> T:
@@ -127,13 +157,8 @@ class Doing(Base):
         """Optimistic in autocommit, then under the lock. Raises Conflict only if both missed."""
         with self._own.connected(call.what) as connection:
             if call.tried_at is None and not self._is_hot(call):
-                try:
-                    done = self._run(connection, partial(flow, locked=False), call.what)
-                except advancing.Conflict:
-                    call.tried_at = None  # the guard missed: there is nothing to look for
-                    self._heat(call)
-                else:
-                    reached(Point.ADVANCE_AFTER_COMMIT)
+                done = self._optimistic(connection, call, flow)
+                if done is not None:
                     return done
             with self._own.transaction(connection):
                 self._run(connection, self._lock_timeout, call.what)
@@ -141,6 +166,22 @@ class Doing(Base):
                 reached(Point.ADVANCE_BEFORE_COMMIT)
             reached(Point.ADVANCE_AFTER_COMMIT)
             return done
+
+    def _optimistic(
+        self,
+        connection: psycopg.Connection[Any],
+        call: advancing.Call,
+        flow: Callable[..., Coroutine[Ask[Any], Any, T]],
+    ) -> T | None:
+        """In autocommit, without a lock. None: the guard missed, and nothing was written."""
+        try:
+            done = self._run(connection, partial(flow, locked=False), call.what)
+        except advancing.Conflict:
+            call.tried_at = None  # there is nothing to look for
+            self._heat(call)
+            return None
+        reached(Point.ADVANCE_AFTER_COMMIT)
+        return done
 
     def _answered(self, answer: advancing_many.Answer) -> Snapshot[Any] | Refused | NotFound:
         """What became of one of many, done alone where the group could not."""

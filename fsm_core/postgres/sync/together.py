@@ -1,28 +1,25 @@
-"""Calls for one machine that many threads make at once: one of them decides and writes for all who wait.
-
-Each alone under the machine's lock would hold it over a read, a write and a wait for the disk; together they are one unit, and one wait.
-"""
+"""Calls that threads make at once: one of them decides and writes for all who wait."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from fsm_core.postgres.flows.many import Answer
+from fsm_core.postgres.groups import Queue, Queues
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
-    from fsm_core.births import Address
     from fsm_core.postgres.flows.advance import Call
 
 log = logging.getLogger(__name__)
-
-MOST = 100
-"""How many calls one thread does: those behind it wait for as long."""
 
 
 @dataclass(eq=False)
@@ -35,35 +32,50 @@ class _Waiting:
 
 
 class Together:
-    """Who waits for which machine, in this process. do: decides and writes calls, all for one machine."""
+    """Who waits for what, in this process.
 
-    def __init__(self, do: Callable[[Sequence[Call]], Sequence[Answer]]) -> None:
+    do: decides and writes calls of one kind. patience: seconds after which a call waits no longer for others; None: for ever.
+    """
+
+    def __init__(self, do: Callable[[Sequence[Call]], Sequence[Answer]], patience: float | None) -> None:
         self._do = do
-        self._lock = threading.Lock()
-        self._waiting: dict[Address, list[_Waiting]] = {}
+        self._patience = patience
+        self.clear()
+        _everybody.add(self)
 
-    def ask(self, call: Call) -> Answer:
-        """What became of `call`. Neither a snapshot nor a refusal: it is to be done alone."""
-        address, mine = (call.machine.name, call.key), _Waiting(call)
+    def clear(self) -> None:
+        """Nobody waits. In a process that was forked, those who did are threads of another."""
+        self._lock = threading.Lock()
+        self._queues: Queues[_Waiting] = Queues()
+
+    def ask(self, kind: Hashable, call: Call) -> Answer:
+        """What became of `call`, maybe done with others of its kind. Neither a snapshot nor a refusal: it is to be done alone."""
+        mine = _Waiting(call)
         with self._lock:
-            if address not in self._waiting:
+            queue = self._queues.of(kind, monotonic())
+            if queue.joins(mine):
                 mine.told.set()
-            self._waiting.setdefault(address, []).append(mine)
+            elif queue.full and queue.leader is not None:
+                queue.leader.told.set()  # it may be waiting for just this
         try:
-            mine.told.wait()
-            return mine.answer or self._lead(address, mine)
+            if not mine.told.wait(self._patience):
+                self._lose_patience(queue, mine)
+            return mine.answer or self._lead(queue, mine)
         except BaseException:  # Ctrl-C: whoever is behind must not wait for one who has left
-            self._leave(address, mine)
+            self._leave(queue, mine)
             raise
 
-    def _lead(self, address: Address, mine: _Waiting) -> Answer:
-        """Do what waits, `mine` first, and let the next one lead."""
-        group: list[_Waiting] = []
+    def _lead(self, queue: Queue[_Waiting], mine: _Waiting) -> Answer:
+        """Do `mine` and what waits, and let the next one lead."""
+        with self._lock:
+            gap = queue.gap(monotonic())
+            if gap:
+                mine.told.clear()
+        mine.told.wait(gap)
+        with self._lock:
+            group = queue.taken(mine)
         answers: Sequence[Answer] = []
         try:
-            with self._lock:
-                queue = self._waiting[address]
-                group, queue[:MOST] = queue[:MOST], []
             answers = self._do([each.call for each in group])
         except Exception as error:  # noqa: BLE001 - whose it is shows when each is done alone
             log.debug("%d calls are done one by one: %s", len(group), error)
@@ -72,19 +84,35 @@ class Together:
                 for each, answer in zip_longest(group, answers):
                     each.answer = answer or Answer(each.call)
                     each.told.set()
-                self._pass_on(address)
+                self._over(queue, mine, len(group))
         return mine.answer or Answer(mine.call)
 
-    def _leave(self, address: Address, mine: _Waiting) -> None:
+    def _lose_patience(self, queue: Queue[_Waiting], mine: _Waiting) -> None:
+        """Lead, unless somebody has taken the call up at last."""
         with self._lock:
-            queue = self._waiting.get(address, [])
-            if mine in queue:
-                queue.remove(mine)
-                if mine.told.is_set():
-                    self._pass_on(address)
+            usurped = queue.usurps(mine)
+        if not usurped:
+            mine.told.wait()
 
-    def _pass_on(self, address: Address) -> None:
-        if queue := self._waiting[address]:
-            queue[0].told.set()
-        else:
-            del self._waiting[address]
+    def _leave(self, queue: Queue[_Waiting], mine: _Waiting) -> None:
+        with self._lock:
+            if mine in queue.waiting:
+                queue.waiting.remove(mine)
+            elif mine.answer is None:
+                self._over(queue, mine, 1)
+
+    def _over(self, queue: Queue[_Waiting], mine: _Waiting, size: int) -> None:
+        following = queue.over(mine, size, monotonic())
+        if following is not None:
+            following.told.set()
+
+
+_everybody: weakref.WeakSet[Together] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for each in _everybody:
+        each.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
