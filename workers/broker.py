@@ -49,7 +49,8 @@ class KombuBroker:
         """Send all of `messages` to `queue`. Raises BrokerUnavailable; some may have been sent then."""
         with self._asking() as connection:
             producer = self._producer = self._producer or self._app.amqp.Producer(connection)
-            with producer.batch():  # one round trip for all of them, where the transport can
+            # One round trip for all of them, where the transport can.
+            with producer.batch() if len(messages) > 1 else contextlib.nullcontext():
                 for message in messages:
                     self._app.send_task(
                         TASK,

@@ -23,12 +23,20 @@ _REPLIES = b"pidbox"
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
-    """Looks at what BRPOP brings before kombu does: an exception of kombu's there ends the worker."""
+    """Looks at what BRPOP brings before kombu does: an exception of kombu's there ends the worker. And keeps what it publishes by."""
+
+    _publishes_by: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's own signature
-        client = super()._create_client(asynchronous)
-        client.parse_response = _wary(client.parse_response)
-        return client
+        if asynchronous:
+            client = super()._create_client(asynchronous)
+            client.parse_response = _wary(client.parse_response)
+            return client
+        # kombu makes one for each message, though it only wraps the pool of connections: that is a third of what publishing costs.
+        kept = self._publishes_by
+        if kept is None or kept.connection_pool is not self.pool:
+            kept = self._publishes_by = super()._create_client()
+        return kept
 
 
 class Transport(redis.Transport):  # type: ignore[misc]

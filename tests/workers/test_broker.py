@@ -5,11 +5,13 @@ from uuid import uuid4
 import pytest
 import redis
 from celery import Celery
+from kombu import Connection
 
 from fsm_core.delivery.ports import Message
 from fsm_core.errors import BrokerUnavailable
 from fsm_core.types import ActionId
 from workers.broker import KombuBroker, shown
+from workers.transport import NAMES
 
 
 def message() -> Message:
@@ -42,6 +44,19 @@ def test_a_dashboard_sees_the_actions_name(broker_url: str) -> None:
         raw = str(client.lindex("default", 0))
     assert '"shadow": "door.NotifyIRC"' in raw
     assert '"task": "fsm.run"' in raw
+
+
+def test_what_publishes_is_made_once_for_its_connections(broker_url: str) -> None:
+    with Connection(broker_url, transport=NAMES["redis"]) as connection:
+        channel = connection.default_channel
+        first = channel._create_client()
+        assert channel._create_client() is first
+        assert channel._create_client(asynchronous=True) is not first
+
+        channel._disconnect_pools()
+
+        assert channel._create_client() is not first
+        assert channel._create_client().ping()
 
 
 def test_an_absent_broker_says_which_and_where() -> None:
