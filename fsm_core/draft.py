@@ -243,13 +243,13 @@ class Draft:
             unit.actions = [row for row in unit.actions if row.timer is None]
 
     def offer(self, inbox: Sequence[Held]) -> None:
-        """Offer the held events again, oldest first, from the start after each one that changed the state.
+        """Offer the held events again, and after them those of this unit; oldest first, from the start after each one that changed the state.
 
         One that is taken leaves the inbox. One whose transition, or what follows from it, has a bug stays there, and stands
         in `refused`; so does one that nobody here reads. One that its transition refuses (Rejected) stands in the log as
         ignored, with the reason: nothing accepted is lost without a trace.
         """
-        waiting = list(inbox)
+        waiting = [*inbox, *self._unit.held]
         while (held := self._next(waiting)) is not None:
             waiting.remove(held)
             before = self._unit.copied(), self.state, self.changed, [*self._unborn]
@@ -272,14 +272,26 @@ class Draft:
 
     def _take_up(self, held: Held) -> None:
         event = decode_named(self.machine, "event", held.name, held.payload, held.version)
-        known = None if held.dedup_key is None else Dedup(held.dedup_key, None, None)
+        known = self._known(held)
         try:
             self.apply(event, held.source, cause=held.cause, call_id=held.call_id, dedup=known)
         except Rejected as refusal:
             self._record_refused(held, known, refusal.reason)
         self.follow()
-        if held.pos is not None:
+        if held.pos is None:
+            self._unit.held.remove(held)
+        else:
             self._unit.taken.append(held.pos)
+
+    def _known(self, held: Held) -> Dedup | None:
+        """What is remembered of its dedup key: the row's digest stays as it is; a key that this very unit brought has no row yet."""
+        if held.dedup_key is None:
+            return None
+        if held.pos is not None:
+            return Dedup(held.dedup_key, None, None)
+        (brought,) = (each for each in self._unit.dedup if each.key == held.dedup_key)
+        self._unit.dedup.remove(brought)
+        return brought
 
     def _record_refused(self, held: Held, known: Dedup | None, reason: str) -> None:
         unit = self._unit

@@ -83,8 +83,8 @@ class Bell:
         return False
 
     def _wait(self, seconds: float) -> bool:
-        """Whether it rang."""
-        return any(True for _ in self._connection.notifies(timeout=max(seconds, 0), stop_after=1))
+        """Whether it rang. All that has come is taken: each of what is left would end a later sleep."""
+        return bool(list(self._connection.notifies(timeout=max(seconds, 0), stop_after=1)))
 
     def _ask(self, statement: Statement) -> bool:
         row = self._connection.execute(statement.on(self._schema).encode()).fetchone()
@@ -95,4 +95,4 @@ class Bell:
         name, word = channel(self._schema), uuid.uuid4().hex
         self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(name)))
         self._connection.execute("SELECT pg_notify(%s, %s)", (name, word))
-        return any(note.payload == word for note in self._connection.notifies(timeout=1, stop_after=1))
+        return any(note.payload == word for note in self._connection.notifies(timeout=1))

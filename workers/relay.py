@@ -19,7 +19,7 @@ from tenacity import RetryCallState, wait_random_exponential
 from fsm_core.delivery.reconcile import reconcile
 from fsm_core.delivery.relay import Relay, Tick
 from fsm_core.delivery.retention import Keeper
-from fsm_core.errors import BrokerUnavailable, ConfigurationError, SchemaError, StoreError
+from fsm_core.errors import BrokerUnavailable, ConfigurationError, DatabaseError, SchemaError, StoreError
 from fsm_core.postgres.engine import own_engine
 from fsm_core.postgres.outbox import PostgresOutbox
 from workers import settings as configuration
@@ -135,6 +135,7 @@ class RelayProcess:
             bell.close()
             lease.stop()
             self._broker.close()
+            self._store.close()
 
     def _tick(self) -> Tick:
         every = time.monotonic() - self._looked >= EVERY
@@ -142,7 +143,7 @@ class RelayProcess:
             self._look()
             self._turned()
             self._check_broker()
-        tick = self._last = self._relay.tick(self._queues, admit=True)
+        tick = self._once()
         self._turned()
         self._ticked()
         if every:
@@ -176,11 +177,18 @@ class RelayProcess:
         )
         if repaired.dead or repaired.requeued or repaired.republished:
             log.info("repaired: %s", repaired)
-        if any(pruned := self._keeper.tick(self._looked)):
-            log.info("pruned: %s", pruned)
+        self._prune()
         if self._forgot.age() >= FORGET_EVERY:
             self._forgot()
             self._store.forget_workers()
+
+    def _prune(self) -> None:
+        """What the database has against it (a foreign key of the application's) must not keep actions back."""
+        try:
+            if any(pruned := self._keeper.tick(self._looked)):
+                log.info("pruned: %s", pruned)
+        except DatabaseError as error:
+            log.warning("nothing was pruned: %s", error)
 
     def _idle(self, bell: Bell) -> None:
         until = time.monotonic() + LINGER
@@ -195,8 +203,14 @@ class RelayProcess:
 
     def _has_work(self) -> bool:
         """Look once more, by a tick: what it finds is done."""
+        return not self._once().idle or self._stop.is_set()
+
+    def _once(self) -> Tick:
+        """A tick; after one that found work, polling begins anew."""
         self._last = self._relay.tick(self._queues, admit=True)
-        return not self._last.idle or self._stop.is_set()
+        if not self._last.idle:
+            self._poll = POLL_FIRST
+        return self._last
 
     def _longest(self) -> float:
         if self._stop.is_set():

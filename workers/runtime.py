@@ -32,6 +32,7 @@ from workers.pace import Pace
 from workers.schedules import see_to
 from workers.shards import post
 from workers.slots import Slots
+from workers.unclaimed import Unclaimed
 from workers.watchdog import Sign
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Runtime:
         self._claims_lock = threading.Lock()
         self._claims: Counter[UUID] = Counter()
         self._claimed: dict[str, tuple[int, str, int]] = {}
+        self._unclaimed = Unclaimed()
         self._finisher = Finisher(self._store, registry, self._ended)
         self._post = post(settings, registry, self._store, slots)
         self._leave = leave
@@ -149,6 +151,7 @@ class Runtime:
         self._runner.stop()
         self._finisher.stop()
         self._lease.stop()
+        self._unclaimed.tell(last=True)
         self._post.close()
         self._store.close()
 
@@ -212,6 +215,8 @@ class Runtime:
             self._forget(claim)
         if claimed:
             reached(Point.WORKER_AFTER_CLAIM)
+        if len(claimed) < len(ids):
+            self._unclaimed.add(len(ids) - len(claimed))
         for each in claimed:
             count, newest, _ = self._claimed.get(each.queue, (0, "", 1))
             newest = max(newest, each.published_at.isoformat())
@@ -355,6 +360,7 @@ class Runtime:
             self._slots.wait(lost=self._runner.hanging)
             self._finisher.stop()
             self._lease.stop()
+            self._unclaimed.tell(last=True)
         finally:
             os._exit(os.EX_SOFTWARE)
 
@@ -363,6 +369,7 @@ class Runtime:
 
         And the other way round: what runs here and there no longer was cancelled, or is somebody else's.
         """
+        self._unclaimed.tell()
         runs = self._runner.runs()
         rows = set(store.running(worker))
         self._runner.void(run for run in runs if (run.job.claimed.id, run.job.claimed.token) not in rows)

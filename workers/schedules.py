@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fsm_core.cron import Cron, Reschedule
+from fsm_core.errors import WrongSeq
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.engine import own_engine
 
@@ -34,9 +36,12 @@ def ensure(store: PostgresStore, registry: Registry) -> None:
     Raises StoreError.
     """
     for machine in registry.machines():
-        if not isinstance(machine, Cron):
-            continue
-        now = store.start(machine, machine.name, machine.scheduled(datetime.now(UTC)))
-        if now.status == "live" and (now.state.cron, now.state.zone) != (machine.cron, machine.zone):
-            log.info("schedule %s: from now on %s (%s)", machine.name, machine.cron, machine.zone)
-            store.advance(machine, machine.name, Reschedule(machine.cron, machine.zone), expected_seq=now.seq)
+        while isinstance(machine, Cron):
+            now = store.start(machine, machine.name, machine.scheduled(datetime.now(UTC)))
+            if now.status != "live" or (now.state.cron, now.state.zone) == (machine.cron, machine.zone):
+                break
+            with suppress(WrongSeq):  # it ticked, or another process was first: look again
+                store.advance(
+                    machine, machine.name, Reschedule(machine.cron, machine.zone), expected_seq=now.seq
+                )
+                log.info("schedule %s: from now on %s (%s)", machine.name, machine.cron, machine.zone)

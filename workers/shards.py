@@ -45,6 +45,10 @@ def read(environ: Mapping[str, str], configured: Mapping[str, object]) -> Shards
     """
     given = environ.get("FSM_SHARDS") or configured.get("fsm_shards")
     if not given:
+        if alone := environ.get("FSM_SHARD") or configured.get("fsm_shard"):
+            raise ConfigurationError(
+                f"FSM_SHARD is {alone!r}, and FSM_SHARDS does not say which shards there are"
+            )
         return None
     entries = (
         given.items()

@@ -57,8 +57,8 @@ REFUSED_VALUES = ("22", "23", "54")
 class Finished:
     """What became of a group.
 
-    stuck: not yet, try them alone later. alone: they take more than a group can do, try them alone at once. void: somebody else's by now, to be recorded as late. broken: their transition
-    has a bug. refused: held events whose transition has one.
+    stuck: not yet, try them alone later. alone: they take more than a group can do, try them alone at once. void: somebody else's by
+    now, to be recorded as late. broken: their transition has a bug. refused: held events whose transition has one.
     """
 
     done: list[Result] = field(default_factory=list)
@@ -241,7 +241,7 @@ def _decided(
         return None
     whole = [r for r in results if r.claimed.id not in broken]
     _fail_broken(store, registry, results, broken, finished)
-    if whole and (draft.unit.alone or (draft.changed and seen.inbox)):
+    if whole and (draft.unit.alone or (draft.changed and (seen.inbox or draft.unit.held))):
         finished.alone += whole  # what it holds, and what is taken, can only be read under its lock
         return None
     return draft.unit if whole else None

@@ -73,6 +73,7 @@ class Keeper:
         """One slice, if it is time: `now` are the seconds of any clock that does not go back. Raises StoreError."""
         if now < self._next:
             return Pruned()
+        self._next = now + LATER  # also where it raises: what cannot be pruned now cannot be a second later
         done = self._store.prune(self._retention)
         self._next = now + (SOON if any(done) else LATER)
         return done

@@ -171,9 +171,8 @@ class Deciding:
         return Load(events, sum(action.status in OPEN for action in self._tables.of_machine[row.id]))
 
     def _offered(self, row: MachineRow, draft: Draft) -> Unit:
-        waiting = self._tables.waiting(row.id)
-        if waiting and draft.changed:
-            draft.offer(waiting)
+        if draft.changed:
+            draft.offer(self._tables.waiting(row.id))
             for held, bug in draft.refused:
                 log.error("a held %s could not be applied, it is held on", held.name, exc_info=bug)
         return draft.unit

@@ -7,11 +7,24 @@ one wait for the disk, as databases do it with their log. Source: group commit, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from fsm_core.postgres.flows.many import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
+    from fsm_core.postgres.flows.advance import Call
+
+
+class Told(Protocol):
+    """An event, of threads or of tasks."""
+
+    def set(self) -> None:
+        """Wake whoever waits for it."""
+
+
+T = TypeVar("T", bound=Told)
 W = TypeVar("W")
 
 MOST = 100
@@ -55,11 +68,14 @@ class Queue(Generic[W]):
         """For how many seconds the leader waits for more."""
         return 0.0 if self.full else max(self.until - now, 0.0)
 
-    def taken(self, leader: W) -> list[W]:
-        """The group of `leader`: it and those who wait."""
-        group = [leader, *self.waiting[: MOST - 1]]
+    # An interrupt comes between two calls at the earliest (CPython looks for one there, and at jumps back): so no call stands where
+    # somebody is neither in the one place nor in the other.
+
+    def taken(self) -> list[W]:
+        """Those who go with the leader: they wait no longer."""
+        others = self.waiting[: MOST - 1]
         del self.waiting[: MOST - 1]
-        return group
+        return others
 
     def usurps(self, one: W) -> bool:
         """Whether `one`, which has lost patience, leads from now on: it does if it is waiting yet."""
@@ -69,12 +85,14 @@ class Queue(Generic[W]):
         self.leader = one
         return True
 
-    def over(self, leader: W, size: int, now: float) -> W | None:
-        """A lead is over: who leads next. None: nobody waits, or somebody has taken the lead already."""
-        if self.leader is not leader:
-            return None
-        self.size, self.until = size, now + GATHER
-        self.leader = self.waiting.pop(0) if self.waiting else None
+    def over(self, one: W, size: int, now: float) -> W | None:
+        """`one` waits no longer; if it leads, so does the next one from now on. Who leads then; said again, it changes nothing."""
+        if one in self.waiting:
+            self.waiting.remove(one)
+        if self.leader is one:
+            self.size, self.until = size, now + GATHER
+            self.leader = self.waiting[0] if self.waiting else None
+            del self.waiting[:1]
         return self.leader
 
     def idle(self, now: float) -> bool:
@@ -93,3 +111,26 @@ class Queues(Generic[W]):
         if kind not in self._by_kind and len(self._by_kind) >= MOST_KINDS:
             self._by_kind = {each: queue for each, queue in self._by_kind.items() if not queue.idle(now)}
         return self._by_kind.setdefault(kind, Queue())
+
+
+@dataclass(eq=False)
+class Waiting(Generic[T]):
+    """A call, and who waits for it. Told without an answer: it leads."""
+
+    call: Call
+    told: T
+    answer: Answer | None = None
+    others: Sequence[Waiting[T]] = ()
+    """Who goes with it, where it leads."""
+
+    def leave(self, queue: Queue[Waiting[T]], now: float) -> None:
+        """Its lead or its wait is over, however that came: those who went with it are told, and whoever leads next.
+
+        One that has no answer is done alone. Done again, as it is where an interrupt comes in its midst, it does no harm.
+        """
+        for each in self.others:
+            each.answer = each.answer or Answer(each.call)
+            each.told.set()
+        following = queue.over(self, len(self.others) + 1, now)
+        if following is not None:
+            following.told.set()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fsm_core.delivery.ports import Admitted, Claimed, Cursor, Move, Overdue, Published, Queue, Share
 from fsm_core.delivery.retention import Pruned
-from fsm_core.errors import Busy, MachineEnded, MachineNotFound
+from fsm_core.errors import Busy, DatabaseUnavailable, MachineEnded, MachineNotFound
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row, run
 from fsm_core.postgres.crash import Point, reached
@@ -74,7 +74,13 @@ class PostgresOutbox:
         def reads(rows: list[Row]) -> list[Claimed]:
             return [Claimed(ActionId(*r[:3]), claim if r[14] is None else ticket, *r[3:]) for r in rows]
 
-        return self._ask("claim", Ask(outbox.CLAIM, parameters, reads))
+        ask = Ask(outbox.CLAIM, parameters, reads)
+        try:
+            return self._ask("claim", ask)
+        except DatabaseUnavailable:
+            # After a crash of the server each connection is dead that nobody used meanwhile, and a message that is dropped for that
+            # waits for the reconciler. What the first one started, if it came through, goes back with the next heartbeat.
+            return self._ask("claim", ask)
 
     def move(self, moves: Sequence[Move]) -> set[ActionId]:
         """See `WorkerStore.move`."""

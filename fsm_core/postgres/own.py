@@ -56,7 +56,7 @@ class Own:
             with connection.transaction():
                 yield
         finally:
-            if not connection.closed:
+            if connection.info.transaction_status is TransactionStatus.IDLE:  # else it is thrown away
                 connection.isolation_level = was
 
     def _give_back(

@@ -272,9 +272,15 @@ class Listener(_Listening):
         """Return when `machine` has ended, perhaps before, and after `seconds` at the latest. Raises StoreError."""
         with self._joined(machine) as (end, nudge):
             if nudge is not None:
-                threading.Thread(target=self._listen, args=[nudge], name="fsm-wait", daemon=True).start()
+                self._begin(nudge)
             with contextlib.suppress(TimeoutError):
                 end.result(seconds)
+
+    def _begin(self, nudge: Nudge) -> None:
+        try:
+            threading.Thread(target=self._listen, args=[nudge], name="fsm-wait", daemon=True).start()
+        except RuntimeError as error:
+            self._failed(error)  # no thread is to be had: who waits is told, and who comes next begins anew
 
     def _listen(self, nudge: Nudge) -> None:
         own = Own(create_engine(self._engine.url, pool=self._engine.pool.recreate()))

@@ -110,7 +110,7 @@ def test_admission_waits_behind_no_other_relay(
     store.advance(calls, "m", Make(2))
     with psycopg.connect(plain(database_url)) as other:
         assert other.execute(statements.ADMISSION.on("fsm").encode()).fetchone() == (True,)
-        assert PostgresOutbox(engine).admit(Cursor("x", "y", "z")) == (0, Cursor("x", "y", "z"), None)
+        assert PostgresOutbox(engine).admit(Cursor("x", "y", "z")) == (0, Cursor("x", "y", "z"), timedelta(0))
     assert PostgresOutbox(engine).admit(Cursor()).rows == 1
 
 

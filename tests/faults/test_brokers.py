@@ -3,13 +3,16 @@
 import random
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis
 
 from chaos.proxy import Proxy
 from fsm_core import ActionStatus
+from fsm_core.postgres.outbox import PostgresOutbox
 from tests.faults.conftest import Broken
 from tests.waiting import eventually
 from tests.workers.jobs import Do, jobs, notes
@@ -110,3 +113,45 @@ def test_messages_that_come_three_times_and_in_no_order_start_each_effect_once(c
     )
     assert {a.attempt for a in cluster.store.actions()} == {1}
     assert cluster.store.get(jobs, "a").seq == 1 + 13
+
+
+def test_messages_held_back_beyond_lease_and_reconciling_start_each_effect_once(cluster: Broken) -> None:
+    """Row 19. Three copies of each, in no order, and late: after it was sent again, in an effect longer than a lease, after the end."""
+    plans = [f"wait:go|{n}" for n in range(6)]
+    PostgresOutbox(cluster.engine).register(
+        uuid4(), kind="node", host="nowhere", pid=1, queues={"default": 6}, known={}, lease=timedelta(hours=1)
+    )  # whom the relay sends to, while nobody takes anything
+    cluster.relay()
+    cluster.store.start(jobs, "a")
+    with redis.Redis.from_url(cluster.broker_url) as client:
+        cluster.store.advance(jobs, "a", Do(tuple(plans)))
+        eventually(lambda: client.llen("default") == len(plans), timeout=30, what="all were sent")
+        held = client.lrange("default", 0, -1) * 3
+        random.Random(19).shuffle(held)
+        client.delete("default")
+        again = "SELECT min(publishes) > 0 FROM fsm.actions"
+        eventually(lambda: cluster.ask(again), timeout=30, what="all were sent again, under their tickets")
+
+        client.lpush("default", *held[:6])
+        cluster.worker(slots=8)
+        long = "SELECT bool_and(status = 'running' AND started_at < clock_timestamp() - interval '5 s') FROM fsm.actions"
+        eventually(
+            lambda: cluster.ask(long), timeout=60, what="all have run for longer than the lease of 4 s"
+        )
+        client.lpush("default", *held[6:12])
+        eventually(lambda: client.llen("default") == 0, timeout=30, what="the copies of what runs are taken")
+        cluster.open("go")
+        cluster.settled()
+        client.lpush("default", *held[12:])
+        cluster.store.advance(jobs, "a", Do(("last",)))
+        cluster.settled()
+        cluster.supervisor.stop(
+            "worker"
+        )  # after what it has taken, which is all that came before the last one
+
+    assert sorted(n for n in notes(cluster.notes) if n.startswith("start")) == sorted(
+        f"start {plan} 1" for plan in [*plans, "last"]
+    )
+    assert [len(a.attempts) for a in cluster.store.actions()] == [1] * 7
+    assert sorted(cluster.store.get(jobs, "a").state.done) == sorted([*plans, "last"])
+    assert cluster.store.get(jobs, "a").seq == 2 + 7

@@ -32,6 +32,7 @@ from fsm_core.types import ActionId
 from tests.plans.parcels import Deliver, Packed, parcel
 from tests.plans.parcels import Move as Moved
 from tests.store.world import WORLDS, Blocking, PostgresWorld
+from workers.shards import read
 
 KEYS = [f"order-{n}" for n in range(40)]
 
@@ -302,6 +303,8 @@ def test_a_transaction_of_another_place_where_it_may_live_is_refused(
     with Session(second_engine) as session, session.begin():
         with pytest.raises(UnsupportedConnection, match="lives on shard a, and session="):
             grown.advance(parcel, key, Moved(), session=session)
+        with pytest.raises(UnsupportedConnection, match="lives on shard a, and session="):
+            grown.advance_many(parcel, [(key, Moved())], session=session)
         with pytest.raises(MachineNotFound):
             grown.advance(parcel, at("b", 2)[1], Moved(), session=session)
     with Session(engine) as session, session.begin():
@@ -370,6 +373,13 @@ PINNED = ["x", "z", "x", "z"]
 def test_the_root_of_a_key_tells_its_place(key: str) -> None:
     places = Places(tuple("abcdefgh"))
     assert places.home(key) == places.home("7")
+
+
+def test_a_shard_that_is_told_of_no_others_is_refused() -> None:
+    """Its messages to others would wait for a day, and stand as failed."""
+    with pytest.raises(ConfigurationError, match="FSM_SHARD is 'a', and FSM_SHARDS does not say"):
+        read({"FSM_SHARD": "a"}, {})
+    assert read({}, {}) is None
 
 
 def test_shards_that_are_not_there_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -98,6 +100,42 @@ def published(cluster: Cluster, client: redis.Redis) -> list[bytes]:
     )
     cluster.kill("relay")  # which would send again what seems to be lost
     return client.lrange("default", 0, -1)
+
+
+def test_what_fits_no_action_is_counted_to_the_last_id(cluster: Cluster) -> None:
+    """A thousand replays, wrong tickets and unknown ids: no effect runs, no row changes, and the log tells how many they were."""
+    with redis.Redis.from_url(cluster.broker_url) as client:
+        seen = published(cluster, client)
+        command = [sys.executable, "-m", "workers.cli.main", "worker", "--", "-P", "solo", "-c", "1"]
+        cluster._start("worker", command)
+        cluster.settled()
+        before, noted = set(rows(cluster)), notes(cluster.notes)
+        known = [name for _, ids in said(seen) for name in ids]
+
+        for n in range(50):
+            wrong = [[str(UUID(int=n)), known], [messages.MINE, [f"{UUID(int=n)}.1.0"] * 4]]
+            client.lpush("default", *seen, *(messages.envelope(messages.task(args)) for args in wrong))
+        other = cluster.store.start(jobs, "b").id
+        send(cluster, client, "b", "last")
+        eventually(
+            lambda: "end last 1" in notes(cluster.notes), timeout=60, what="what came before it was taken"
+        )
+        cluster.supervisor.stop("worker")
+
+    after = set(rows(cluster))
+    assert before <= after
+    assert [row for row in after - before if str(other) not in row] == []
+    assert notes(cluster.notes) == [*noted, "start last 1", "end last 1", "resources left"]
+    told = re.findall(r"; (\d+) since the start", (cluster.folder / "worker.log").read_text())
+    assert int(told[-1]) == 50 * (8 + 8 + 4)
+
+
+def send(cluster: Cluster, client: redis.Redis, key: str, plan: str) -> None:
+    """Emit one more action, and do for it what a relay would: none is there that might send anything twice."""
+    cluster.store.advance(jobs, key, Do((plan,)))
+    ticket = uuid4()
+    ids = [str(row.id) for row in PostgresOutbox(cluster.engine).publish("default", 10, ticket)]
+    client.lpush("default", messages.envelope(messages.task([str(ticket), ids])))
 
 
 def test_messages_that_were_seen_are_worth_nothing_later(cluster: Cluster) -> None:

@@ -1,7 +1,7 @@
 """`advance_many` on PostgreSQL: in the caller's transaction, against others, and over a connection that breaks."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,10 +9,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from fsm_core import Snapshot
+from fsm_core.audit import fsck
 from fsm_core.errors import MachineNotFound
+from fsm_core.memory import MemoryStore
 from fsm_core.postgres import PostgresStore
 from tests.store.counters import Bump, notes
-from tests.store.machines import Charging, New, NothingToPay, Pay, orders
+from tests.store.machines import Charging, Close, New, NothingToPay, Open, Pay, Serve, desk, orders
 
 
 @pytest.fixture
@@ -94,3 +96,37 @@ def test_groups_that_overlap_lose_nothing(store: PostgresStore) -> None:
     assert {store.get(notes, key).state.n for key in range(20)} == {60}
     for key in range(20):
         assert [e.seq for e in store.history(notes, key)] == list(range(61))
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Serve("early"), Open()],
+        [Open(), Open(), Close()],
+        [Open(), Serve("a"), Serve("last"), Serve("b"), Open()],
+        [Serve("a"), Serve("b")],
+    ],
+)
+def test_what_is_held_is_offered_to_those_that_come_with_it(
+    store: PostgresStore, database_url: str, events: Sequence[Open | Close | Serve], *, in_session: bool
+) -> None:
+    """As if they came one by one: an event must not wait for an edge that was there long ago."""
+    engine, alike = create_engine(database_url), MemoryStore()
+    store.start(desk, 1)
+    alike.start(desk, 1)
+    pairs = [(1, event) for event in events]
+    with Session(engine) as session, session.begin():
+        answers = store.advance_many(desk, pairs, session=session if in_session else None)
+    expected = alike.advance_many(desk, pairs)
+
+    assert [(a.seq, a.held, a.state) for a in answers if isinstance(a, Snapshot)] == [
+        (a.seq, a.held, a.state) for a in expected if isinstance(a, Snapshot)
+    ]
+    assert len(answers) == len(events)
+    assert (store.get(desk, 1).seq, store.get(desk, 1).state) == (
+        alike.get(desk, 1).seq,
+        alike.get(desk, 1).state,
+    )
+    assert fsck(store.log(desk, 1), store.registry).findings == []
+    engine.dispose()

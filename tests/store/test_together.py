@@ -19,6 +19,8 @@ from fsm_core.postgres.flows.advance import Call
 from fsm_core.postgres.flows.many import Answer
 from fsm_core.postgres.groups import MOST
 from fsm_core.postgres.sync.together import Together
+from tests.store import machines
+from tests.store.machines import Serve, desk
 from tests.waiting import eventually
 
 
@@ -47,18 +49,20 @@ def visit(state: Open, event: Visit) -> Open:
 class Slow:
     """Does calls when it is let, or those of `wait_for`'s numbers only, and remembers which came together."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
+    def __init__(self, error: BaseException | None = None, *, fails: int = 1) -> None:
         self.groups: list[int] = []
+        self.done: list[Call] = []
         self.let = threading.Event()
         self.wait_for: set[int] | None = None
-        self._error = error
+        self._error, self._fails = error, fails
 
     def __call__(self, calls: Sequence[Call]) -> list[Answer]:
         self.groups.append(len(calls))
         if self.wait_for is None or len(self.groups) in self.wait_for:
             assert self.let.wait(30)
-        if self._error is not None and len(self.groups) == 1:
+        if self._error is not None and len(self.groups) == self._fails:
             raise self._error
+        self.done += calls
         return [Answer(call, snapshot=f"did {call.event}") for call in calls]  # type: ignore[arg-type]
 
 
@@ -106,43 +110,27 @@ def test_a_group_has_its_bound(engine: Engine, monkeypatch: pytest.MonkeyPatch) 
     assert MOST > 4
 
 
-@pytest.mark.parametrize("error", [FsmError("away"), KeyboardInterrupt()])
-def test_who_leads_and_fails_leaves_nobody_waiting(engine: Engine, error: BaseException) -> None:
-    """Nobody knows whose fault it was: the group is done one by one, those behind it go on."""
+@pytest.mark.parametrize("error", [FsmError("away"), TimeoutError("an alarm's"), KeyboardInterrupt()])
+def test_what_fails_alone_is_raised_and_leaves_nobody_waiting(engine: Engine, error: BaseException) -> None:
     slow = Slow(error)
     with ThreadPoolExecutor(5) as pool:
         together, (first, *behind) = asked(engine, slow, 5, pool)
         slow.let.set()
         assert all(future.result(30).snapshot for future in behind)
-        if isinstance(error, Exception):
-            assert first.result(30) == Answer(first.result().call)
-        else:
-            assert isinstance(first.exception(30), KeyboardInterrupt)
+        assert first.exception(30) is error
 
     assert (queue(together).leader, queue(together).waiting) == (None, [])
 
 
-def test_who_is_interrupted_while_it_waits_hands_the_lead_on(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Told to lead, and gone: those behind it would wait for ever."""
-    slow, store = Slow(), PostgresStore(engine)
-
-    def interrupted(self: Together, queue: Any, mine: Any) -> Answer:
-        if mine.call.event == Visit("1"):
-            raise KeyboardInterrupt
-        return lead(self, queue, mine)
-
-    lead = Together._lead
-    monkeypatch.setattr(Together, "_lead", interrupted)
-    with ThreadPoolExecutor(4) as pool:
-        together, (first, second, *others) = asked(engine, slow, 4, pool)
-        queue(together).waiting.sort(key=lambda each: str(each.call.event))
+def test_a_group_that_fails_is_done_one_by_one(engine: Engine) -> None:
+    """Nobody knows whose fault it was."""
+    slow = Slow(FsmError("away"), fails=2)
+    with ThreadPoolExecutor(5) as pool:
+        together, (first, *behind) = asked(engine, slow, 5, pool)
         slow.let.set()
-        assert isinstance(second.exception(30), KeyboardInterrupt)
-        assert all(future.result(30).snapshot for future in (first, *others))
+        assert all(future.result(30) == Answer(future.result().call) for future in behind)
+        assert first.result(30).snapshot
 
-    assert together.ask(gate.name, call(store, 9)).snapshot
     assert (queue(together).leader, queue(together).waiting) == (None, [])
 
 
@@ -367,3 +355,39 @@ def test_they_wait_for_a_lock_together(engine: Engine, monkeypatch: pytest.Monke
         assert set(in_threads(store, [Visit()] * 4)) == {Busy}
 
     assert sum(groups()) == 4
+
+
+def test_a_connection_that_hangs_holds_up_a_hot_machine_for_as_long_as_a_lock_may(engine: Engine) -> None:
+    store = PostgresStore(engine, machines=[gate], lock_timeout=timedelta(milliseconds=100))
+    store.start(gate, 7)
+    store._heat(call(store, 0))
+    store._together_hot._do = hangs_once = Slow()
+    hangs_once.wait_for = {1}
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(store.advance, gate, 7, Visit("0"))
+        eventually(lambda: hangs_once.groups, what="the first one leads")
+        behind = [pool.submit(store.advance, gate, 7, Visit(str(n))) for n in (1, 2)]
+        try:
+            assert [str(future.result(30)) for future in behind] == [f"did {Visit(str(n))}" for n in (1, 2)]
+            assert not first.done()
+        finally:
+            hangs_once.let.set()
+
+
+def test_a_bug_is_met_once(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a call that comes alone: nobody else's may it be."""
+    monkeypatch.setattr(store, "_decide_own", lambda *_: pytest.fail("done again"))
+
+    with pytest.raises(KeyError):
+        store.advance(gate, 7, Visit("bug"))
+
+
+def test_what_takes_the_lock_by_its_nature_makes_no_machine_hot(engine: Engine) -> None:
+    """A group could not do it: it would lock and read for nothing, each time."""
+    store = PostgresStore(engine)
+    store.start(desk, 1)
+    store.advance(desk, 1, Serve("early"))
+    store.advance(desk, 1, machines.Open())
+
+    assert store.get(desk, 1).state == machines.Manned(("early",))
+    assert not store._is_hot(store._call(desk, 1, Serve("later"), None))

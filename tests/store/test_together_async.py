@@ -22,19 +22,19 @@ WITHIN = 30.0
 class Slow:
     """Does calls when it is let, or those of `wait_for`'s numbers only, and remembers which came together."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, fails: int = 1) -> None:
         self.groups: list[int] = []
         self.let = asyncio.Event()
         self.began = asyncio.Event()
         self.wait_for: set[int] | None = None
-        self._error = error
+        self._error, self._fails = error, fails
 
     async def __call__(self, calls: Sequence[Call]) -> list[Answer]:
         self.groups.append(len(calls))
         asyncio.get_running_loop().call_soon(self.began.set)
         if self.wait_for is None or len(self.groups) in self.wait_for:
             await asyncio.wait_for(self.let.wait(), WITHIN)
-        if self._error is not None and len(self.groups) == 1:
+        if self._error is not None and len(self.groups) == self._fails:
             raise self._error
         return [Answer(call, snapshot=f"did {call.event}") for call in calls]  # type: ignore[arg-type]
 
@@ -68,13 +68,24 @@ async def test_what_waits_is_done_together_and_each_has_its_own_answer(async_eng
     assert (queue(together).leader, queue(together).waiting) == (None, [])
 
 
-async def test_who_leads_and_fails_leaves_nobody_waiting(async_engine: AsyncEngine) -> None:
+async def test_what_fails_alone_is_raised_and_leaves_nobody_waiting(async_engine: AsyncEngine) -> None:
     slow = Slow(FsmError("away"))
     together, (first, *behind) = await asked(async_engine, slow, 5)
     slow.let.set()
 
     assert all(answer.snapshot for answer in await asyncio.gather(*behind))
-    assert (await first).snapshot is None
+    with pytest.raises(FsmError, match="away"):
+        await first
+    assert (queue(together).leader, queue(together).waiting) == (None, [])
+
+
+async def test_a_group_that_fails_is_done_one_by_one(async_engine: AsyncEngine) -> None:
+    slow = Slow(FsmError("away"), fails=2)
+    together, (first, *behind) = await asked(async_engine, slow, 5)
+    slow.let.set()
+
+    assert all(answer == Answer(answer.call) for answer in await asyncio.gather(*behind))
+    assert (await first).snapshot
     assert (queue(together).leader, queue(together).waiting) == (None, [])
 
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from itertools import combinations
 from typing import Any
 from uuid import uuid4
@@ -12,9 +13,11 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
+from fsm_core.delivery.relay import Relay
 from fsm_core.postgres import PostgresStore
 from fsm_core.postgres.outbox import PostgresOutbox
 from fsm_core.postgres.statements import relay as sql
+from tests.delivery.test_relay import FakeBroker
 from tests.store.world import plain
 from tests.waiting import eventually
 from tests.workers.jobs import Do, jobs
@@ -216,3 +219,33 @@ def test_where_nobody_listens_it_polls(
         store.advance(jobs, "a", Do(("x",)))
         other.execute("SELECT 1")
         assert list(other.notifies(timeout=0)) == []
+
+
+def test_what_rang_before_ends_one_sleep_and_no_more(database_url: str) -> None:
+    """Many writers may ring while the relay is at work; each of them would cost a look later."""
+    looks: list[int] = []
+    with (
+        closing(Bell(database_url, "fsm", patience=30.0)) as bell,
+        psycopg.connect(plain(database_url), autocommit=True) as other,
+    ):
+        for _ in range(5):
+            other.execute("NOTIFY fsm")
+        for nth in range(3):
+            assert bell.sleep(lambda nth=nth: looks.append(nth), lambda: 0.0)  # type: ignore[misc,func-returns-value]
+
+    assert looks == [0, 0, 1, 2]
+
+
+def test_no_sleep_relies_on_a_look_that_another_relay_stood_in_the_way_of(
+    database_url: str, engine: Engine
+) -> None:
+    """Its snapshot may be older than what waits for admission."""
+    store = PostgresStore(engine)
+    store.start(jobs, "a")
+    store.advance(jobs, "a", Do(("x",), lane="one"))
+    with psycopg.connect(plain(database_url)) as other:
+        other.execute(sql.ADMISSION.on("fsm").encode())
+
+        tick = Relay(PostgresOutbox(engine), FakeBroker(), uuid4).tick({}, admit=True)
+
+    assert (tick.admitted, tick.wake) == (0, timedelta(0))

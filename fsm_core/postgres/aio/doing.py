@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from tenacity import AsyncRetrying
 
-from fsm_core.errors import NotFound, PoolExhausted, Refused, UnsupportedConnection
+from fsm_core.errors import NotFound, Refused, UnsupportedConnection
 from fsm_core.postgres import joined
 from fsm_core.postgres.aio.together import AsyncTogether
 from fsm_core.postgres.ask import Ask, run_async
@@ -17,6 +18,7 @@ from fsm_core.postgres.base import Base
 from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import many as advancing_many
+from fsm_core.postgres.flows.alone import Alone
 from fsm_core.postgres.groups import PATIENCE
 from fsm_core.postgres.own import AsyncOwn
 from fsm_core.postgres.sync.doing import LOCK_TIMEOUT, RETRIED, WAITED
@@ -70,7 +72,7 @@ class AsyncDoing(Base):
         self._own = AsyncOwn(engine)
         self._listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncListener] = WeakKeyDictionary()
         self._together = AsyncTogether(self._cold_group, PATIENCE)
-        self._together_hot = AsyncTogether(self._hot_group, None)
+        self._together_hot = AsyncTogether(self._hot_group, lock_timeout.total_seconds())
 
     async def _advance(self, call: advancing.Call) -> Snapshot[Any]:
         if self._is_hot(call):
@@ -92,11 +94,9 @@ class AsyncDoing(Base):
                 return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
         (call,) = calls
         answer = advancing_many.Answer(call)
-        try:
+        with suppress(*RETRIED):
             async with self._own.connected(call.what) as connection:
                 answer.snapshot = await self._optimistic(connection, call, partial(advancing.advance, call))
-        except (Refused, NotFound, PoolExhausted) as refusal:
-            answer.refusal = refusal
         return [answer]
 
     async def _hot_group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
@@ -152,6 +152,8 @@ class AsyncDoing(Base):
     ) -> T | None:
         try:
             done = await self._run(connection, partial(flow, locked=False), call.what)
+        except Alone:
+            return None
         except advancing.Conflict:
             call.tried_at = None
             self._heat(call)

@@ -25,7 +25,8 @@ A_PASS = 500
 async def admit(cursor: Cursor) -> Admitted:
     """One pass, if no other relay is at it: the lock first, then a statement of its own with a new snapshot."""
     if not await Ask(relay.ADMISSION, {}, lambda rows: rows[0][0]):
-        return Admitted(0, cursor)
+        # Another relay is at it, perhaps in a snapshot without what has just come: nobody may sleep on that.
+        return Admitted(0, cursor, timedelta(0))
     count, lane, lanes, limit, key, keys, wake = await Ask(
         relay.ADMIT, cursor._asdict(), lambda rows: rows[0]
     )

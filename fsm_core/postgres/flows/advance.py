@@ -13,7 +13,7 @@ from fsm_core.inputs import Dedup, remembered
 from fsm_core.load import admit
 from fsm_core.postgres import params
 from fsm_core.postgres.ask import Ask, Row
-from fsm_core.postgres.flows.alone import alone
+from fsm_core.postgres.flows.alone import Alone, alone
 from fsm_core.postgres.statements import machines as sql
 from fsm_core.types import MachineStatus
 
@@ -77,8 +77,8 @@ class Call:
 async def advance(call: Call, *, locked: bool, own: bool = True) -> Snapshot[Any]:
     """Decide and write. `locked`: we are in a transaction; take the machine's lock first. `own`: it is the store's.
 
-    Raises MachineNotFound, the refusals of a decision, DedupMismatch, WrongSeq, StoreError, and Conflict if the guard
-    failed: then nothing was written.
+    Raises MachineNotFound, the refusals of a decision, DedupMismatch, WrongSeq, StoreError, Conflict if the guard failed, and
+    Alone if it is not locked and must be: then nothing was written.
     """
     row = await read(call, locked=locked)
     if row is None or row[4] == MachineStatus.UNBORN:
@@ -113,7 +113,7 @@ async def decided(call: Call, row: Row, *, locked: bool, own: bool) -> Snapshot[
     apply(call, draft, dedup)
     waits = bool(seen.inbox and draft.changed)
     if (waits or draft.unit.alone) and not locked:
-        raise Conflict
+        raise Alone
     call.tried_at = seen.seq + 1
     if not (waits or draft.unit.alone):
         if not await write(draft.unit):

@@ -46,8 +46,9 @@ class _Group:
 
     @property
     def alone(self) -> bool:
-        """Whether it takes more than a group's statement."""
-        return self.draft.unit.alone or bool(self.draft.unit.seen.inbox and self.draft.changed)
+        """Whether it takes more than a group's statement. What is held waits for an event that may be of this very unit."""
+        unit = self.draft.unit
+        return unit.alone or bool((unit.held and unit.events) or (unit.seen.inbox and self.draft.changed))
 
 
 async def many(calls: Sequence[Call]) -> list[Answer]:

@@ -82,9 +82,7 @@ class Router(ABC, Generic[D]):
         try:
             return await self._first(here, asked, MachineNotFound)
         except MachineNotFound:
-            others = [name for name in may if name not in here]
-            if found := await self._having(others, asked.named["machine"], key):
-                raise UnsupportedConnection(elsewhere(key, [found])) from None
+            await self._sought(asked.named["machine"], key, here)
             raise
 
     async def settled(self, asked: Asked[T]) -> T:
@@ -104,7 +102,11 @@ class Router(ABC, Generic[D]):
         may = [self.places.candidates(key) for key in keys]
         if (session := asked.named["session"]) is not None:
             each = [await self._joined(names, key, session) for names, key in zip(may, keys, strict=True)]
-            return await asked.of(self.stores[each[0][0]]) if each else []
+            try:
+                return await asked.of(self.stores[each[0][0]]) if each else []
+            except MachineNotFound as missing:
+                await self._sought(asked.named["machine"], missing.key, each[0])
+                raise
         answers: dict[int, T] = {}
         left = list(range(len(events)))
         for nth in range(max(map(len, may), default=0)):
@@ -169,6 +171,12 @@ class Router(ABC, Generic[D]):
                 continue
             return name
         return None
+
+    async def _sought(self, machine: AnyMachine | str, key: str, here: Collection[str]) -> None:
+        """Of a machine that is not on `here`. Raises UnsupportedConnection: it lives on another shard."""
+        others = [name for name in self.places.candidates(key) if name not in here]
+        if found := await self._having(others, machine, key):
+            raise UnsupportedConnection(elsewhere(key, [found])) from None
 
     async def _joined(self, names: Sequence[str], key: str, session: object) -> list[str]:
         """Those of the shards that the caller's transaction is of. Raises UnsupportedConnection: of none."""

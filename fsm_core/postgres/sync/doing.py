@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import copy
 from datetime import timedelta
 from functools import partial
@@ -25,6 +26,7 @@ from fsm_core.postgres.base import Base
 from fsm_core.postgres.crash import Point, reached
 from fsm_core.postgres.flows import advance as advancing
 from fsm_core.postgres.flows import many as advancing_many
+from fsm_core.postgres.flows.alone import Alone
 from fsm_core.postgres.groups import PATIENCE
 from fsm_core.postgres.own import Own
 from fsm_core.postgres.sync.together import Together
@@ -84,7 +86,8 @@ class Doing(Base):
         self._own = Own(engine)
         self._listeners: dict[int, Listener] = {}
         self._together = Together(self._cold_group, PATIENCE)
-        self._together_hot = Together(self._hot_group, None)
+        # Whoever leads there may wait for the lock as long.
+        self._together_hot = Together(self._hot_group, lock_timeout.total_seconds())
 
     def _advance(self, call: advancing.Call) -> Snapshot[Any]:
         """In a transaction of our own; if other threads advance machines just then, in one with theirs."""
@@ -102,7 +105,7 @@ class Doing(Base):
     def _cold_group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
         """Calls of several threads for machines of one name. One that is by itself has the statements that are made for one.
 
-        No lock is waited for here, nor a retry: others wait for all of this.
+        No lock is waited for here, nor a retry: others wait for all of this. Raises what one by itself is refused, or fails with.
         """
         if len(calls) > 1:
             try:
@@ -111,11 +114,8 @@ class Doing(Base):
                 return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
         (call,) = calls
         answer = advancing_many.Answer(call)
-        try:
-            with self._own.connected(call.what) as connection:
-                answer.snapshot = self._optimistic(connection, call, partial(advancing.advance, call))
-        except (Refused, NotFound, PoolExhausted) as refusal:
-            answer.refusal = refusal
+        with suppress(*RETRIED), self._own.connected(call.what) as connection:
+            answer.snapshot = self._optimistic(connection, call, partial(advancing.advance, call))
         return [answer]
 
     def _hot_group(self, calls: Sequence[advancing.Call]) -> list[advancing_many.Answer]:
@@ -173,9 +173,11 @@ class Doing(Base):
         call: advancing.Call,
         flow: Callable[..., Coroutine[Ask[Any], Any, T]],
     ) -> T | None:
-        """In autocommit, without a lock. None: the guard missed, and nothing was written."""
+        """In autocommit, without a lock. None: the guard missed, or it takes the lock; nothing was written."""
         try:
             done = self._run(connection, partial(flow, locked=False), call.what)
+        except Alone:
+            return None
         except advancing.Conflict:
             call.tried_at = None  # there is nothing to look for
             self._heat(call)

@@ -6,13 +6,11 @@ import logging
 import os
 import threading
 import weakref
-from dataclasses import dataclass, field
-from itertools import zip_longest
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fsm_core.postgres.flows.many import Answer
-from fsm_core.postgres.groups import Queue, Queues
+from fsm_core.postgres.groups import Queue, Queues, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -21,14 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(eq=False)
-class _Waiting:
-    """A call, and who waits for it. Told without an answer: it leads."""
-
-    call: Call
-    answer: Answer | None = None
-    told: threading.Event = field(default_factory=threading.Event)
+_Waiting: TypeAlias = Waiting[threading.Event]
 
 
 class Together:
@@ -49,23 +40,28 @@ class Together:
         self._queues: Queues[_Waiting] = Queues()
 
     def ask(self, kind: Hashable, call: Call) -> Answer:
-        """What became of `call`, maybe done with others of its kind. Neither a snapshot nor a refusal: it is to be done alone."""
-        mine = _Waiting(call)
-        with self._lock:
-            queue = self._queues.of(kind, monotonic())
-            if queue.joins(mine):
-                mine.told.set()
-            elif queue.full and queue.leader is not None:
-                queue.leader.told.set()  # it may be waiting for just this
-        try:
-            if not mine.told.wait(self._patience):
+        """What became of `call`, maybe done with others of its kind. Neither a snapshot nor a refusal: it is to be done alone.
+
+        Raises what `do` raises for it alone.
+        """
+        mine = Waiting(call, threading.Event())
+        queue: Queue[_Waiting] = Queue()
+        try:  # from here on Ctrl-C may come at any point: whoever is behind must not wait for one who has left
+            with self._lock:
+                queue = self._queues.of(kind, monotonic())
+                leads = queue.joins(mine)
+                if queue.full and queue.leader is not None:
+                    queue.leader.told.set()  # it may be waiting for just this
+            if not leads and not mine.told.wait(self._patience):
                 self._lose_patience(queue, mine)
-            return mine.answer or self._lead(queue, mine)
-        except BaseException:  # Ctrl-C: whoever is behind must not wait for one who has left
+            if mine.answer is None:
+                self._lead(queue, mine)
+        except BaseException:
             self._leave(queue, mine)
             raise
+        return mine.answer or Answer(call)
 
-    def _lead(self, queue: Queue[_Waiting], mine: _Waiting) -> Answer:
+    def _lead(self, queue: Queue[_Waiting], mine: _Waiting) -> None:
         """Do `mine` and what waits, and let the next one lead."""
         with self._lock:
             gap = queue.gap(monotonic())
@@ -73,19 +69,16 @@ class Together:
                 mine.told.clear()
         mine.told.wait(gap)
         with self._lock:
-            group = queue.taken(mine)
-        answers: Sequence[Answer] = []
+            mine.others = queue.taken()
+        group = [mine, *mine.others]
         try:
-            answers = self._do([each.call for each in group])
-        except Exception as error:  # noqa: BLE001 - whose it is shows when each is done alone
-            log.debug("%d calls are done one by one: %s", len(group), error)
-        finally:
-            with self._lock:
-                for each, answer in zip_longest(group, answers):
-                    each.answer = answer or Answer(each.call)
-                    each.told.set()
-                self._over(queue, mine, len(group))
-        return mine.answer or Answer(mine.call)
+            for each, answer in zip(group, self._do([each.call for each in group]), strict=True):
+                each.answer = answer
+        except Exception as error:
+            if not mine.others:
+                raise
+            log.debug("%d calls are done one by one, to see whose it is: %s", len(group), error)
+        self._leave(queue, mine)
 
     def _lose_patience(self, queue: Queue[_Waiting], mine: _Waiting) -> None:
         """Lead, unless somebody has taken the call up at last."""
@@ -96,15 +89,7 @@ class Together:
 
     def _leave(self, queue: Queue[_Waiting], mine: _Waiting) -> None:
         with self._lock:
-            if mine in queue.waiting:
-                queue.waiting.remove(mine)
-            elif mine.answer is None:
-                self._over(queue, mine, 1)
-
-    def _over(self, queue: Queue[_Waiting], mine: _Waiting, size: int) -> None:
-        following = queue.over(mine, size, monotonic())
-        if following is not None:
-            following.told.set()
+            mine.leave(queue, monotonic())
 
 
 _everybody: weakref.WeakSet[Together] = weakref.WeakSet()

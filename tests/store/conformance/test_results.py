@@ -97,8 +97,9 @@ def settled(state: Till, number: int) -> Till:
 class Worker:
     """A worker's part of the delivery, on whatever store the world has: it claims, and hands in what the test says."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, registry: Registry = REGISTRY) -> None:
         self.world = world
+        self.registry = registry
         self.outbox: WorkerStore
         if isinstance(world, MemoryWorld):
             self.outbox = MemoryOutbox(world.origin._tables)
@@ -106,8 +107,8 @@ class Worker:
             assert isinstance(world, PostgresWorld)
             self.outbox = PostgresOutbox(create_engine(engine_url(world.url)), cipher=world.cipher)
 
-    def claims(self) -> dict[int, Claimed]:
-        """What is due, published and claimed: the id of the charge -> its claim."""
+    def claims(self, by: str = "id") -> dict[Any, Claimed]:
+        """What is due, published and claimed: the id of the charge, or what else tells actions apart -> its claim."""
         ticket = uuid4()
         if isinstance(self.outbox, PostgresOutbox):
             ids = [row.id for row in self.outbox.publish("default", 100, ticket)]
@@ -115,13 +116,13 @@ class Worker:
             assert isinstance(self.outbox, MemoryOutbox)
             ids = self.outbox.publish(100, ticket, lambda _row: True)
         claimed = self.outbox.claim(uuid4(), ids, ticket, uuid4())
-        return {self.world.store.action(claim.id).payload["id"]: claim for claim in claimed}
+        return {self.world.store.action(claim.id).payload[by]: claim for claim in claimed}
 
     def hand_in(self, claim: Claimed, outcome: Outcome) -> Finished:
         """Commit an outcome; one that comes too late is put on record, as the workers do."""
-        finished = finish(self.outbox, REGISTRY, [Result(claim, outcome)])
+        finished = finish(self.outbox, self.registry, [Result(claim, outcome)])
         for result in finished.void:
-            self.outbox.late(result.claimed.id, result.claimed.token, late_json(result, REGISTRY))
+            self.outbox.late(result.claimed.id, result.claimed.token, late_json(result, self.registry))
         return finished
 
     def answer(self, claim: Claimed, *events: object) -> Finished:
@@ -130,9 +131,9 @@ class Worker:
 
 
 @contextmanager
-def worker_of(world: World) -> Iterator[Worker]:
+def worker_of(world: World, registry: Registry = REGISTRY) -> Iterator[Worker]:
     """A worker on the world's rows."""
-    made = Worker(world)
+    made = Worker(world, registry)
     try:
         yield made
     finally:
