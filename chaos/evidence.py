@@ -31,7 +31,9 @@ class Evidence:
     faults: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     mischief: Counter[str] = field(default_factory=Counter)
-    restarts: list[float] = field(default_factory=list)
+    restarts: list[tuple[float, float]] = field(default_factory=list)
+    """When Postgres was gone, and when it answered again: a relay may be quicker than who looks for that."""
+
     points: list[str] = field(default_factory=list)
     """The crash points at which a process died, in their order."""
 

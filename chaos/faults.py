@@ -61,8 +61,8 @@ class World:
     valkey: Valkey
     processes: Processes
     proxies: Sequence[Proxy] = ()
-    restarts: list[float] = field(default_factory=list)
-    """When Postgres answered again, by its own clock."""
+    restarts: list[tuple[float, float]] = field(default_factory=list)
+    """When Postgres was gone, and when it answered again, by its own clock."""
 
 
 @dataclass
@@ -286,11 +286,12 @@ class Faults:
 
     def _restart_postgres(self, down: float) -> None:
         self._world.postgres.immediate()
+        stopped = time.time()
         self._wait(down)
         self._world.postgres.start()
         # Not the postmaster's start: from there to the first answer it recovers, which may last longer than a lease.
         rows = self._ask("SELECT extract(epoch FROM clock_timestamp())::float8")
-        self._world.restarts += [float(str(row[0])) for row in rows]
+        self._world.restarts += [(stopped, float(str(row[0]))) for row in rows]
 
     def _wait(self, seconds: float) -> None:
         """With the processes tended: what dies for want of a server comes back."""

@@ -184,10 +184,10 @@ class Oracle:
         """G10."""
         lease = self._evidence.plan.lease
         found = [
-            f"{who} was buried {dead - start:.1f} s after Postgres was back"
+            f"{who} was buried {dead - answered:.1f} s after Postgres was back"
             for dead, who in self._left.buried
-            for start in self._evidence.restarts
-            if start < dead < start + lease * 0.9
+            for stopped, answered in self._evidence.restarts
+            if stopped < dead < answered + lease * 0.9
         ]
         trials = len(self._evidence.restarts) * len(self._evidence.plan.workers)
         return Verdict("graves", "G10", "after an outage nobody is buried for a lease", trials, found)

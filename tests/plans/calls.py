@@ -126,6 +126,7 @@ class Calls:
         """What a caller does with many machines, and in a transaction of its own."""
         store = self.store
         store.advance_many(parcel, [(key, Moved()) for key in self._take(MANY)])
+        store._group([store._call(parcel, key, Moved(), "evt-many") for key in self._take(MANY)])
         with self.application.connect() as connection, connection.begin():
             store.advance(parcel, self._take(1)[0], Moved(), session=connection)
             store.advance_many(parcel, [(key, Moved()) for key in self._take(MANY)], session=connection)

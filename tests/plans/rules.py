@@ -21,7 +21,7 @@ INDEXES = {
     "read": {"machines_address"},
     "read_dedup": {"machines_address", "dedup_pkey"},
     "read_many": {"machines_pkey"},
-    "read_keys": {"machines_address"},
+    "read_keys": {"machines_address", "dedup_pkey"},
     "read_birth": {"machines_address"},
     "lock": {"machines_address"},
     "lock_id": {"machines_pkey"},
