@@ -21,6 +21,9 @@ DOES: dict[str, Callable[[], None]] = {}
 BETWEEN = 0.05
 """Seconds between the two transactions of a mutant that has two."""
 
+HEARS = 4.0
+"""Seconds for which a worker hears that is deaf then."""
+
 QUICK = {"work": 1}
 SLOW = {"slow": 1}
 OWN = {"own": 1}
@@ -75,6 +78,7 @@ MUTANTS = {
     "retries_without_end": Mutant("G9", "bounded", small("cap", 5, 4, 4, kinds={"doomed": 1})),
     "refusal_leaves_a_trace": Mutant("G12", "refused", small("ref", 5, 5, 4, styles={"bad": 1})),
     "event_before_its_end": Mutant("G13", "told", small("tol", 10, 15, 6, kinds={"send": 1}, duplicates=2.0, workers=TWO)),
+    "deaf_and_unwatched": Mutant("G14", "ended", small("deaf", 5, 8, 10)),
     "limit_not_counted": Mutant("limits", "limits", small("lim", 5, 20, 4, kinds={"limited": 1}, workers=TWO)),
 }  # fmt: skip
 
@@ -207,12 +211,13 @@ def event_before_its_end() -> None:
 
 @does
 def dedup_off() -> None:
-    from fsm_core.postgres.flows import advance
+    from fsm_core.postgres.flows import advance, many
 
     def remembered(*_given: object) -> None:
         return None
 
     put(advance, "remembered", remembered)
+    put(many, "remembered", remembered)
 
 
 @does
@@ -317,6 +322,23 @@ def refusal_leaves_a_trace() -> None:
             raise
 
     put(AsyncPostgresStore, "advance", advance)
+
+
+@does
+def deaf_and_unwatched() -> None:
+    """A consumer that asks the broker for nothing more, as some do after a connection that hung, and nobody who notices."""
+    from kombu.transport.redis import MultiChannelPoller
+
+    from workers.watchdog import Watchdog
+
+    began, ask = time.monotonic(), MultiChannelPoller.on_poll_start
+
+    def deaf(self: Any) -> None:
+        if time.monotonic() < began + HEARS:
+            ask(self)
+
+    put(MultiChannelPoller, "on_poll_start", deaf)
+    put(Watchdog, "start", lambda _self: None)
 
 
 @does
