@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -91,7 +90,7 @@ class AsyncDoing(Base):
             try:
                 return await self._group(calls)
             except WAITED as error:
-                return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
+                return advancing_many.all_refused(calls, error)
         (call,) = calls
         answer = advancing_many.Answer(call)
         with suppress(*RETRIED):
@@ -109,9 +108,9 @@ class AsyncDoing(Base):
                 answers = await self._run(connection, partial(advancing_many.many_locked, calls), what)
                 reached(Point.ADVANCE_BEFORE_COMMIT)
         except WAITED as error:
-            return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
+            return advancing_many.all_refused(calls, error)
         except RETRIED:
-            return list(map(advancing_many.Answer, calls))
+            return advancing_many.unanswered(calls)
         reached(Point.ADVANCE_AFTER_COMMIT)
         return answers
 
@@ -121,7 +120,7 @@ class AsyncDoing(Base):
             try:
                 answers = await self._run(connection, partial(advancing_many.many, calls), what)
             except RETRIED:
-                return list(map(advancing_many.Answer, calls))
+                return advancing_many.unanswered(calls)
         reached(Point.ADVANCE_AFTER_COMMIT)
         return answers
 

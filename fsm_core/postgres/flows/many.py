@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,16 @@ class Answer:
     refusal: Exception | None = None
 
 
+def unanswered(calls: Sequence[Call]) -> list[Answer]:
+    """None of them is done yet: each is to be done alone."""
+    return [Answer(call) for call in calls]
+
+
+def all_refused(calls: Sequence[Call], error: Exception) -> list[Answer]:
+    """What befell their group is the answer of each: a copy, as each is raised in a thread or task of its own."""
+    return [Answer(call, refusal=copy(error)) for call in calls]
+
+
 @dataclass
 class _Group:
     """One machine with its events, in the order given."""
@@ -56,7 +67,7 @@ async def many(calls: Sequence[Call]) -> list[Answer]:
 
     Raises StoreError; then any part may be committed, and each call knows that it was tried.
     """
-    answers = [Answer(call) for call in calls]
+    answers = unanswered(calls)
     groups = _decided(answers, await _read(calls))
     ready = [g for g in groups if not g.alone and g.writes]
     for group in ready:
@@ -82,7 +93,7 @@ async def many_joined(calls: Sequence[Call]) -> list[Snapshot[Any]]:
     Raises the first refusal; then nothing is written.
     """
     await Ask(sql.LOCK_KEYS, _addresses(calls), len)
-    answers = [Answer(call) for call in calls]
+    answers = unanswered(calls)
     groups = _decided(answers, await _read(calls))
     for answer in answers:
         if answer.refusal is not None:

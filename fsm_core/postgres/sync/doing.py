@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from copy import copy
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -111,7 +110,7 @@ class Doing(Base):
             try:
                 return self._group(calls)
             except WAITED as error:
-                return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
+                return advancing_many.all_refused(calls, error)
         (call,) = calls
         answer = advancing_many.Answer(call)
         with suppress(*RETRIED), self._own.connected(call.what) as connection:
@@ -129,9 +128,9 @@ class Doing(Base):
                 answers = self._run(connection, partial(advancing_many.many_locked, calls), what)
                 reached(Point.ADVANCE_BEFORE_COMMIT)
         except WAITED as error:
-            return [advancing_many.Answer(call, refusal=copy(error)) for call in calls]
+            return advancing_many.all_refused(calls, error)
         except RETRIED:
-            return list(map(advancing_many.Answer, calls))
+            return advancing_many.unanswered(calls)
         reached(Point.ADVANCE_AFTER_COMMIT)
         return answers
 
@@ -142,7 +141,7 @@ class Doing(Base):
             try:
                 answers = self._run(connection, partial(advancing_many.many, calls), what)
             except RETRIED:
-                return list(map(advancing_many.Answer, calls))
+                return advancing_many.unanswered(calls)
         reached(Point.ADVANCE_AFTER_COMMIT)
         return answers
 
