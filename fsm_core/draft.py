@@ -242,6 +242,11 @@ class Draft:
         if unit.ended:
             unit.actions = [row for row in unit.actions if row.timer is None]
 
+    @property
+    def offers(self) -> bool:
+        """Whether there are held events to be offered, as the state has changed. Those of the inbox are read under the machine's lock."""
+        return self.changed and bool(self._unit.seen.inbox or self._unit.held)
+
     def offer(self, inbox: Sequence[Held]) -> None:
         """Offer the held events again, and after them those of this unit; oldest first, from the start after each one that changed the state.
 

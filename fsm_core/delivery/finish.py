@@ -241,7 +241,7 @@ def _decided(
         return None
     whole = [r for r in results if r.claimed.id not in broken]
     _fail_broken(store, registry, results, broken, finished)
-    if whole and (draft.unit.alone or (draft.changed and (seen.inbox or draft.unit.held))):
+    if whole and (draft.unit.alone or draft.offers):
         finished.alone += whole  # what it holds, and what is taken, can only be read under its lock
         return None
     return draft.unit if whole else None

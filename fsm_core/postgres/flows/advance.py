@@ -111,11 +111,11 @@ async def decided(call: Call, row: Row, *, locked: bool, own: bool) -> Snapshot[
     if (duplicate := answered(call, draft, row, dedup)) is not None:
         return duplicate
     apply(call, draft, dedup)
-    waits = bool(seen.inbox and draft.changed)
-    if (waits or draft.unit.alone) and not locked:
+    needs_lock = draft.unit.alone or draft.offers
+    if needs_lock and not locked:
         raise Alone
     call.tried_at = seen.seq + 1
-    if not (waits or draft.unit.alone):
+    if not needs_lock:
         if not await write(draft.unit):
             raise Conflict
         return draft.snapshot

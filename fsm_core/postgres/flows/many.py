@@ -57,9 +57,9 @@ class _Group:
 
     @property
     def alone(self) -> bool:
-        """Whether it takes more than a group's statement. What is held waits for an event that may be of this very unit."""
+        """Whether it takes more than a group's statement, or one answer could not tell what was held from what was applied."""
         unit = self.draft.unit
-        return unit.alone or bool((unit.held and unit.events) or (unit.seen.inbox and self.draft.changed))
+        return unit.alone or self.draft.offers or bool(unit.held and unit.events)
 
 
 async def many(calls: Sequence[Call]) -> list[Answer]:
